@@ -1,0 +1,32 @@
+# Everything a contributor or a first-time user does, one word each.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PLUGINS := $(wildcard plugins/*/pyproject.toml)
+FOLDERS := $(patsubst %/pyproject.toml,%,$(PLUGINS))
+
+.PHONY: demo test lint install index clean
+
+demo: install  ## fine-tune on real images with real weights
+	$(BIN)/zoo demo
+
+test: install  ## all tests
+	$(BIN)/python -m pytest
+
+lint: install  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(VENV)/.installed  ## the virtual environment, with core and plugins from this checkout
+
+$(VENV)/.installed: pyproject.toml $(PLUGINS)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[demo,dev,hub]' $(addprefix --editable ./,$(FOLDERS))
+	touch $@
+
+index: install  ## generate the plugins' cards and registry.json again
+	$(BIN)/python plugins/make_cards.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
