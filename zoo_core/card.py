@@ -1,0 +1,204 @@
+"""A card is one registry entry: what a backbone is, where its weights come from, how open it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from zoo_core.errors import BadCard, near
+
+Mark = Literal["open", "restricted", "closed", "unknown"]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Input:
+    """How an image becomes the backbone's input tensor; travels with every run and export.
+
+    Attributes:
+        size: channels, height, width.
+        mean: per channel, of values in [0, 1].
+        std: per channel.
+        interpolation: `bilinear`, `bicubic`, `lanczos` or `nearest`, as Pillow names them.
+        crop: the part of the resized image's side that the centre crop keeps.
+        crop_mode: `center` (shorter side resized, then cropped), `squash` (both sides resized)
+            or `border` (longer side resized, then padded).
+    """
+
+    size: tuple[int, int, int] = (3, 224, 224)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = "bicubic"
+    crop: float = 0.875
+    crop_mode: Literal["center", "squash", "border"] = "center"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place that holds the weights.
+
+    Attributes:
+        uri: `package:IMPORT_NAME/path/in/package`, `file:/path`, `hf:owner/repo/file`.
+        sha256: of the file (hex); without it only safetensors are read.
+        size_bytes: of the file; 0 when not known.
+        mapping: `by-name`, or `by-order` when the file holds the architecture's tensors in the
+            same order under other names (every shape is checked).
+    """
+
+    uri: str
+    sha256: str = ""
+    size_bytes: int = 0
+    mapping: Literal["by-name", "by-order"] = "by-name"
+
+
+@dataclass(frozen=True)
+class Facet:
+    """Openness of one facet: code, weights or training data.
+
+    Attributes:
+        mark: `open`, `restricted`, `closed`, or `unknown`, which is never read as permissive.
+        licence: SPDX identifier, or the licence's name, or empty.
+        name: what it is: a repository, a data set.
+    """
+
+    mark: Mark = "unknown"
+    licence: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Openness:
+    """Truly open means code, weights and training data; each is recorded on its own."""
+
+    code: Facet = Facet()
+    weights: Facet = Facet()
+    data: Facet = Facet()
+
+
+@dataclass(frozen=True)
+class Card:
+    """One registry entry. Pure data; naming no code.
+
+    Attributes:
+        name: `family/architecture.tag`.
+        provider: name of the provider that loads it.
+        architecture: the upstream library's name of it.
+        package: the distribution that supplies the provider (`pip install` line).
+        modality: what goes in.
+        parameters: of the headless backbone; 0 when not known.
+        feature_dim: width of the pooled features; 0 when not known.
+        input: preprocessing.
+        stages: names, input side first; empty when nobody has looked yet.
+        classifier: upstream's declared names of the classifier modules, dropped on loading.
+        sources: where weights may come from, first come first tried.
+        openness: code, weights, data.
+        paper: where it was published, e.g. `arXiv:1905.11946`.
+        notes: for people.
+        parent: the card it was fine-tuned from.
+    """
+
+    name: str
+    provider: str
+    architecture: str
+    package: str = ""
+    modality: Literal["image", "text", "audio"] = "image"
+    parameters: int = 0
+    feature_dim: int = 0
+    input: Input = Input()
+    stages: tuple[str, ...] = ()
+    classifier: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
+    openness: Openness = Openness()
+    paper: str = ""
+    notes: str = ""
+    parent: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def licence(self) -> str:
+        """The weights' licence, `unknown` where nobody stated one."""
+        return self.openness.weights.licence or "unknown"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data with every field that differs from its default, tuples as lists."""
+        data = _plain(asdict(self))
+        data.pop("name")
+        extra = data.pop("extra")
+        kept = {f.name: data[f.name] for f in fields(self) if f.name in data and data[f.name] != _default(f)}
+        return {**kept, **extra}
+
+    @classmethod
+    def from_json(cls, name: str, data: Any) -> Card:
+        """Read one entry strictly: unknown fields are errors with the near miss, `x-*` is kept."""
+        where = f"card {name!r}"
+        if not _NAME.fullmatch(name) or len(name) > 200:
+            raise BadCard(f"{where}: expected a name of letters, digits, '.', '_', '-' and '/'.")
+        if not isinstance(data, dict):
+            raise BadCard(f"{where}: expected an object, got {type(data).__name__}.")
+        extra = {k: v for k, v in data.items() if k.startswith("x-")}
+        rest = {k: v for k, v in data.items() if not k.startswith("x-")}
+        for key in ("name", "extra"):
+            if key in rest:
+                raise BadCard(f"{where}: the field {key!r} is not written into a card.")
+        card: Card = _read(cls, {**rest, "name": name, "extra": extra}, where)
+        for source in card.sources:
+            if source.sha256 and not _SHA256.fullmatch(source.sha256):
+                raise BadCard(f"{where}: sha256 {source.sha256!r} is not 64 hexadecimal digits.")
+        return card
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """Check `value` against a type hint and build it: dataclasses, tuples, literals, scalars."""
+    if hasattr(kind, "__dataclass_fields__"):
+        if not isinstance(value, dict):
+            raise BadCard(f"{where}: expected an object, got {value!r}.")
+        hints = _hints(kind)
+        for key in value:
+            if key not in hints:
+                raise BadCard(f"{where}: unknown field {key!r}. {near(key, hints)} Fields are {', '.join(hints)}.")
+        missing = [f.name for f in fields(kind) if f.name not in value and _required(f)]
+        if missing:
+            raise BadCard(f"{where}: the field {missing[0]!r} is missing.")
+        return kind(**{k: _read(hints[k], v, f"{where}, {k}") for k, v in value.items()})
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        if value not in args:
+            raise BadCard(f"{where}: got {value!r}, expected one of {', '.join(map(str, args))}.")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise BadCard(f"{where}: expected a list, got {value!r}.")
+        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
+        if len(kinds) != len(value):
+            raise BadCard(f"{where}: expected {len(kinds)} values, got {len(value)}.")
+        return tuple(_read(k, v, where) for k, v in zip(kinds, value, strict=True))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind in (int, float, str) and (not isinstance(value, kind) or isinstance(value, bool)):
+        raise BadCard(f"{where}: expected {kind.__name__}, got {value!r}.")
+    return value
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _required(f: Any) -> bool:
+    return f.default is MISSING and f.default_factory is MISSING
+
+
+def _default(f: Any) -> Any:
+    if f.default is not MISSING:
+        return _plain(asdict(f.default)) if hasattr(f.default, "__dataclass_fields__") else _plain(f.default)
+    return {} if f.default_factory is not MISSING else MISSING
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,123 @@
+"""Every mistake a user can make, one class each. The command line prints `str(error)` as one line.
+
+A message says what was given, what was expected, and ends with what to type next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ZooError(Exception):
+    """Base of all errors that `zoo` raises on purpose; `exit_code` is the command line's."""
+
+    exit_code = 1
+
+
+class UsageError(ZooError):
+    """What was asked cannot be understood (exit code 2)."""
+
+    exit_code = 2
+
+
+class UnknownBackbone(UsageError):
+    """No card of that name in any layer of the registry."""
+
+
+class UnknownStrategy(UsageError):
+    """No freeze strategy, head or regime of that name, or a field it does not have."""
+
+
+class AmbiguousName(UsageError):
+    """Two installed packages supply the same name."""
+
+
+class BadOption(UsageError):
+    """An option or recipe value of the wrong type or outside its range."""
+
+
+class BadRecipe(UsageError):
+    """A recipe file that cannot be read, or that has unknown fields."""
+
+
+class BadStage(UsageError):
+    """A depth or stage name that the backbone does not have."""
+
+
+class RunExists(UsageError):
+    """The output folder is already there."""
+
+
+class RunNotFound(UsageError):
+    """No finished run in that folder."""
+
+
+class NoData(UsageError):
+    """The data path is missing, or holds no example."""
+
+
+class BadManifest(UsageError):
+    """A CSV manifest without the columns, or with rows that cannot be used."""
+
+
+class TooFewExamples(ZooError):
+    """One class only, or a class too small to be split."""
+
+
+class BadImage(ZooError):
+    """An image that cannot be decoded."""
+
+
+class BadCard(ZooError):
+    """A registry entry that does not fit the schema."""
+
+
+class BadJson(ZooError):
+    """A JSON file that is not strict JSON (duplicate keys, NaN, too large, too deep)."""
+
+
+class WeightsMissing(ZooError):
+    """None of the card's weight sources is on this machine."""
+
+
+class DigestMismatch(ZooError):
+    """A file is not the file that its card or name promises."""
+
+
+class WeightsMismatch(ZooError):
+    """Weights whose names or shapes do not fit the architecture."""
+
+
+class UnstagedTensor(ZooError):
+    """A parameter or buffer that belongs to no stage, or to two."""
+
+
+class NotAChain(ZooError):
+    """A model that cannot be cut into stages, with the reason."""
+
+
+class PluginBroken(ZooError):
+    """What was asked for is supplied by a plugin that failed to load."""
+
+
+class FreezeBroken(ZooError):
+    """A frozen stage changed during training: never expected, never ignored."""
+
+
+class RunDamaged(ZooError):
+    """A run folder whose files contradict one another."""
+
+
+class TrainingFailed(ZooError):
+    """Training produced numbers that are not finite."""
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """`Did you mean ...?` with at most three near names, or nothing.
+
+    >>> near("linaer", ["linear", "mlp"])
+    'Did you mean linear?'
+    """
+    found = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(found)}?" if found else ""

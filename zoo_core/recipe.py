@@ -1,0 +1,163 @@
+"""The whole request as data: reads and writes TOML; its digest names the run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from zoo_core.components import convert
+from zoo_core.errors import BadOption, BadRecipe, near
+from zoo_core.files import write_text
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h)?")
+_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a run needs; what is `None` is chosen from the plan and the data, and recorded.
+
+    Attributes:
+        data: folder of class folders, or a CSV.
+        backbone: card name.
+        freeze, head, regime: `name` or `name:field=value,field=value`.
+        old: the old task's data, for regimes that mix it in.
+        epochs: passes over the training side.
+        budget: time for training, such as `90s`, `10m`, `1h`.
+        lr: peak learning rate.
+        batch_size: examples per step.
+        weight_decay: of AdamW.
+        seed: of the head's first weights, dropout and the order of examples; never of the split.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
+        weights: `pretrained`, or `none` for random weights, which are never used unasked.
+        test_share, val_share: of all examples, where the data brings no split of its own.
+        on_bad_image: `skip` lists bad images and goes on, `fail` stops.
+    """
+
+    data: str
+    backbone: str
+    freeze: str = "head-only"
+    head: str = "linear"
+    regime: str = "new-only"
+    old: str | None = None
+    epochs: int | None = None
+    budget: str | None = None
+    lr: float | None = None
+    batch_size: int | None = None
+    weight_decay: float = 0.01
+    seed: int = 0
+    device: str = "auto"
+    weights: Literal["pretrained", "none"] = "pretrained"
+    test_share: float = 0.25
+    val_share: float = 0.15
+    on_bad_image: Literal["skip", "fail"] = "skip"
+
+    def __post_init__(self) -> None:
+        _positive("epochs", self.epochs)
+        _positive("batch_size", self.batch_size)
+        _positive("lr", self.lr)
+        if self.seed < 0:
+            raise BadOption(f"seed: got {self.seed}, expected 0 or more.")
+        for name in ("test_share", "val_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadOption(f"{name}: got {getattr(self, name)}, expected a share from 0 up to, not including, 1.")
+        if self.test_share + self.val_share >= 1:
+            raise BadOption(
+                f"test_share + val_share is {self.test_share + self.val_share}; nothing is left to train on."
+            )
+        if self.budget is not None:
+            self.budget_seconds  # noqa: B018  (raises where it cannot be read)
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The time budget, where one was given."""
+        if self.budget is None:
+            return None
+        found = _DURATION.fullmatch(str(self.budget).strip())
+        if not found or float(found[1]) <= 0:
+            raise BadOption(f"budget: got {self.budget!r}, expected a duration such as 90s, 10m or 1h.")
+        return float(found[1]) * _SECONDS[found[2]]
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) over every field."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def run_name(self) -> str:
+        """A folder name that tells runs apart: data, freeze strategy, digest."""
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(self.data).resolve().stem).strip("-.") or "data"
+        return f"{stem}-{self.freeze.partition(':')[0]}-{self.digest[:8]}"
+
+    def to_toml(self) -> str:
+        """TOML text that reads back as the same recipe; what was left to choose stays a comment."""
+        lines = []
+        for name, value in asdict(self).items():
+            text = json.dumps(value, ensure_ascii=False) if value is not None else ""
+            lines.append(f"{name} = {text}" if text else f"# {name} = (chosen from the plan and the data)")
+        return "\n".join(lines) + "\n"
+
+    def save(self, path: Path) -> None:
+        """Write the recipe as TOML."""
+        write_text(path, self.to_toml())
+
+    @classmethod
+    def load(cls, path: str | Path, settings: Sequence[str] = (), **given: Any) -> Recipe:
+        """Read a TOML recipe; `given` and then `settings` (`key=value`) replace its fields."""
+        try:
+            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise BadRecipe(f"{path} cannot be read as a TOML recipe: {error}.") from error
+        return cls.of({**data, **given}, settings, where=str(path))
+
+    @classmethod
+    def of(cls, values: dict[str, Any], settings: Sequence[str] = (), where: str = "recipe") -> Recipe:
+        """Build from plain values, checking names and types."""
+        hints = get_type_hints(cls)
+        merged = dict(values)
+        for setting in settings:
+            key, equals, text = setting.partition("=")
+            if not equals:
+                raise BadOption(f"--set {setting!r}: expected key=value, such as --set lr=0.001.")
+            merged[key] = convert(text, hints[key], key) if key in hints else text
+        for key in merged:
+            if key not in hints:
+                raise BadRecipe(f"{where}: unknown field {key!r}. {near(key, hints)} Fields are {', '.join(hints)}.")
+        missing = [f for f in ("data", "backbone") if not merged.get(f)]
+        if missing:
+            flag = "DATA" if missing[0] == "data" else "--backbone NAME"
+            raise BadRecipe(f"{where}: no {missing[0]} given. Add {missing[0]} = ... or give {flag}.")
+        return cls(**{key: _typed(key, value, hints[key]) for key, value in merged.items()})
+
+    def with_values(self, **changes: Any) -> Recipe:
+        """A copy with some fields replaced."""
+        return replace(self, **changes)
+
+
+def field_names() -> list[str]:
+    """Names of the recipe's fields, in order."""
+    return [f.name for f in fields(Recipe)]
+
+
+def _typed(key: str, value: Any, hint: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return convert(value, hint, key)
+    if isinstance(value, int) and not isinstance(value, bool) and float in (hint, *getattr(hint, "__args__", ())):
+        return float(value)
+    allowed = getattr(hint, "__args__", (hint,))
+    if type(value) not in allowed:
+        raise BadRecipe(f"{key}: got {value!r}, expected {getattr(hint, '__name__', hint)}.")
+    return value
+
+
+def _positive(name: str, value: float | None) -> None:
+    if value is not None and value <= 0:
+        raise BadOption(f"{name}: got {value}, expected more than 0.")

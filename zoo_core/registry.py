@@ -1,0 +1,154 @@
+"""The registry: cards merged from layers, where a later layer replaces a whole entry.
+
+Layers: the packaged index < installed plugins < the user's < the project's. No torch here.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo_core.card import Card
+from zoo_core.errors import BadCard, UnknownBackbone, ZooError, near
+from zoo_core.files import read_json
+from zoo_core.places import home_folder
+from zoo_core.plugins import Plugins
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One source of cards.
+
+    Attributes:
+        name: `index`, `plugin zoo-cnn`, `user` or `project`.
+        path: the file.
+        entries: card name to plain data, checked when asked for.
+    """
+
+    name: str
+    path: Path
+    entries: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Cards by name. `problems` are layers that could not be read; the others stay usable."""
+
+    layers: tuple[Layer, ...]
+    problems: tuple[str, ...] = ()
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Card names that match a shell pattern, or contain it when it has no wildcard; sorted."""
+        if not any(c in pattern for c in "*?["):
+            pattern = f"*{pattern}*"
+        everything = {name for layer in self.layers for name in layer.entries}
+        return sorted(name for name in everything if fnmatch.fnmatch(name.lower(), pattern.lower()))
+
+    def cards(self, pattern: str = "*") -> list[Card]:
+        """The cards behind `names(pattern)`."""
+        return [self.get(name) for name in self.names(pattern)]
+
+    def get(self, name: str) -> Card:
+        """One card.
+
+        Raises:
+            UnknownBackbone: with near names.
+            BadCard: the entry does not fit the schema.
+        """
+        return Card.from_json(name, self.layer_of(name).entries[name])
+
+    def layer_of(self, name: str) -> Layer:
+        """The layer whose entry wins."""
+        for layer in reversed(self.layers):
+            if name in layer.entries:
+                return layer
+        known = self.names()
+        short = [n for n in known if name.lower() in n.lower()][:3]
+        hint = f"Did you mean {' or '.join(short)}?" if short else near(name, known)
+        raise UnknownBackbone(f"unknown backbone {name!r}. {hint} Type 'zoo list' for all {len(known)}.")
+
+    def hidden(self, name: str) -> list[str]:
+        """Names of the layers whose entry of that name is hidden by the winning one."""
+        winner = self.layer_of(name)
+        return [layer.name for layer in self.layers if name in layer.entries and layer is not winner]
+
+
+def load_registry(plugins: Plugins, project: Path | None = None) -> Registry:
+    """Read all layers; an unreadable one becomes a problem to report, not a crash.
+
+    Args:
+        project: a registry file; otherwise `registry.json` is looked for from the working
+            directory upwards.
+    """
+    layers: list[Layer] = []
+    problems: list[str] = []
+    for name, path in _files(plugins, project):
+        try:
+            layers.append(Layer(name, path, read_entries(path)))
+        except ZooError as error:
+            problems.append(str(error))
+    return Registry(tuple(layers), tuple(problems))
+
+
+def read_entries(path: Path) -> dict[str, Any]:
+    """The `cards` of a registry file, with its schema number checked."""
+    data = read_json(path)
+    if not isinstance(data, dict) or not isinstance(data.get("cards"), dict):
+        raise BadCard(f"{path}: expected an object with 'schema' and 'cards'.")
+    if data.get("schema") != SCHEMA:
+        raise BadCard(
+            f"{path} has schema {data.get('schema')!r}, this version reads {SCHEMA}. Type: pip install -U zoo-core"
+        )
+    cards: dict[str, Any] = data["cards"]
+    return cards
+
+
+def index_path() -> Path:
+    """The zoo's own index: packaged beside this file, or at the top of a checkout."""
+    packaged = Path(__file__).with_name("registry.json")
+    return packaged if packaged.exists() else Path(__file__).parents[1] / "registry.json"
+
+
+def build_index(plugins: Plugins, packages: Sequence[str]) -> dict[str, Any]:
+    """The content of `registry.json`: every card of the given first-party packages."""
+    cards: dict[str, Any] = {}
+    for plugin, path in _plugin_files(plugins):
+        if plugin in packages:
+            for name, entry in read_entries(path).items():
+                cards[name] = Card.from_json(name, entry).to_json()
+    return {"schema": SCHEMA, "cards": cards}
+
+
+def _files(plugins: Plugins, project: Path | None) -> list[tuple[str, Path]]:
+    files = [("index", index_path())]
+    files += [(f"plugin {name}", path) for name, path in _plugin_files(plugins)]
+    user = home_folder() / "registry.json"
+    if user.exists():
+        files.append(("user", user))
+    found = project or _upwards(Path.cwd())
+    if found and not (found.exists() and found.samefile(index_path())):
+        files.append(("project", found))
+    return files
+
+
+def _plugin_files(plugins: Plugins) -> list[tuple[str, Path]]:
+    """(distribution, cards file) of every provider, each file once."""
+    return sorted(
+        {
+            (plugin.distribution, Path(cls.cards))  # type: ignore[attr-defined]
+            for plugin in plugins.found
+            for cls in plugin.supplies.get("provider", {}).values()
+        }
+    )
+
+
+def _upwards(folder: Path) -> Path | None:
+    for parent in (folder, *folder.parents):
+        if (parent / "registry.json").is_file():
+            return parent / "registry.json"
+    return None
