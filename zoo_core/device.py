@@ -1,0 +1,43 @@
+"""The one place that decides by device: which one, and how the C library serves big blocks."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+import torch
+
+from zoo_core.errors import BadOption
+
+
+def choose(name: str = "auto") -> torch.device:
+    """`auto` takes CUDA, then MPS, then the CPU; a device that is not there is an error."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadOption(f"--device {name}: {reason} Expected auto, cpu, cuda, cuda:N or mps.") from error
+    return device
+
+
+def keep_heap() -> bool:
+    """Let glibc keep freed blocks, so that each layer's output does not fault in fresh pages.
+
+    On a CPU forward pass the kernel's page faults took over half of the time in our measurements
+    (benchmarks/README.md). Only glibc has these switches; elsewhere nothing happens. Off with
+    `ZOO_MALLOC=system`.
+    """
+    if not sys.platform.startswith("linux") or os.environ.get("ZOO_MALLOC") == "system":
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    mmap_max, trim_threshold, top_pad = -4, -1, -2  # names in malloc.h
+    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1) and mallopt(top_pad, 64 << 20))
