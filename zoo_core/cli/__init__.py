@@ -1,0 +1,95 @@
+"""The command line: a table of commands, each imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from zoo_core.errors import UsageError, ZooError, near
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "list": ("registry", "List backbones."),
+    "ls": ("registry", "List backbones (short for list)."),
+    "show": ("registry", "Show one backbone's card."),
+    "pull": ("registry", "Download a backbone's weights."),
+    "plugins": ("plugins", "Show installed plugins, and what is wrong with broken ones."),
+    "strategies": ("plugins", "Show freeze strategies, heads and regimes with their options."),
+    "finetune": ("train", "Fine-tune a backbone on labelled images."),
+    "eval": ("use", "Score a run on labelled images."),
+    "predict": ("use", "Predict images with a run."),
+    "runs": ("use", "List and show runs."),
+    "demo": ("demo", "Fine-tune on real images of solar cells, start to end."),
+    "doctor": ("doctor", "Check this installation."),
+}
+"""Command to (module of this package, one-line help)."""
+
+
+class Commands(click.Group):
+    """A group that imports a command's module only when that command runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in COMMANDS if name != "ls"]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"zoo_core.cli.{COMMANDS[name][0]}")
+        command: click.Command = getattr(module, f"{'list' if name == 'ls' else name}_command")
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            hint = near(args[0], COMMANDS)
+            raise click.UsageError(f"no command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table alone, so that `zoo --help` imports no command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="zoo-core", prog_name="zoo")
+def cli() -> None:
+    """Fine-tune a pretrained model on your own data, with the evidence for every choice.
+
+    \b
+    Examples:
+      zoo list lite
+      zoo finetune photos/ -b cnn/tf_efficientnet_lite0.in1k --freeze last:2
+      zoo predict runs/photos-last-1a2b3c4d more_photos/
+    """
+
+
+def main() -> None:
+    """Run the command line. Exit code 0, 1 for a failure, 2 for a mistake in what was asked, 130 for Ctrl-C."""
+    try:
+        code = cli.main(standalone_mode=False, auto_envvar_prefix="ZOO")
+    except click.exceptions.Abort:
+        _fail("stopped.", 130)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "zoo"
+        _fail(f"{error.format_message()} Type '{command} --help'.", 2)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except UsageError as error:
+        _fail(str(error), error.exit_code)
+    except ZooError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("stopped.", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    print("zoo: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,73 @@
+"""What several commands share: `--json`, tables, and the plugins of this process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo_core.plugins import Plugins
+from zoo_core.registry import Registry, load_registry
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+registry_option = click.option(
+    "--registry",
+    "registry_file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="A registry file in the place of the project's.",
+)
+
+
+def installed() -> Plugins:
+    """The plugins, with one line on stderr for each broken one."""
+    from zoo_core.api import installed as find
+
+    plugins = find()
+    for plugin in plugins.broken:
+        click.echo(f"zoo: plugin {plugin.distribution} is broken and left out: {plugin.error}", err=True)
+    return plugins
+
+
+def registry(plugins: Plugins, project: Path | None = None) -> Registry:
+    """The registry, with one line on stderr for each layer that cannot be read."""
+    found = load_registry(plugins, project)
+    for problem in found.problems:
+        click.echo(f"zoo: {problem}", err=True)
+    return found
+
+
+def emit(value: Any) -> None:
+    """JSON on stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table: with rules and colour on a terminal, plain columns in a pipe."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
+        view = Table(*headings, box=None, header_style="bold", pad_edge=False)
+        for row in texts:
+            view.add_row(*row)
+        Console().print(view)
+        return
+    widths = [max(map(len, column)) for column in zip(headings, *texts, strict=True)]
+    for row in [list(headings), *texts]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def each(decorators: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Apply several option decorators, the first one on top."""
+
+    def apply(function: Any) -> Any:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply

@@ -1,0 +1,83 @@
+"""`zoo finetune`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo_core.cli.common import as_json, each, emit, installed, registry, registry_option
+from zoo_core.recipe import Recipe, field_names
+
+_RECIPE_OPTIONS = (
+    click.option("-b", "--backbone", help="Card name; see zoo list."),
+    click.option("--freeze", help="Freeze strategy, e.g. head-only, last:2, full; see zoo strategies."),
+    click.option("--head", help="Head, e.g. linear."),
+    click.option("--regime", help="Data regime, e.g. new-only."),
+    click.option("--old", help="The old task's data, for regimes that mix it in."),
+    click.option("--epochs", type=int, help="Passes over the training side."),
+    click.option("--budget", help="Time for training: 90s, 10m, 1h."),
+    click.option("--lr", type=float, help="Peak learning rate."),
+    click.option("--batch-size", type=int, help="Examples per step."),
+    click.option("--seed", type=int, help="Of first weights and order; never of the split."),
+    click.option("--device", help="auto, cpu, cuda, cuda:N or mps."),
+    click.option("--weights", type=click.Choice(["pretrained", "none"]), help="none: random weights."),
+    click.option("--on-bad-image", type=click.Choice(["skip", "fail"]), help="Leave out and list, or stop."),
+)
+
+
+@click.command("finetune")
+@click.argument("data", required=False)
+@each(_RECIPE_OPTIONS)
+@click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A TOML recipe to start from.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set any field of the recipe.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder. Default: runs/ and the recipe's name.")
+@click.option("--force", is_flag=True, help="Replace a run that is there.")
+@click.option("--dry-run", is_flag=True, help="Print the recipe and the plan; train nothing.")
+@registry_option
+@as_json
+def finetune_command(
+    data: str | None,
+    recipe_file: Path | None,
+    settings: tuple[str, ...],
+    out: Path | None,
+    force: bool,
+    dry_run: bool,
+    registry_file: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Fine-tune a backbone on DATA: a folder with one folder per class, or a CSV (path,label[,split][,group]).
+
+    \b
+    Examples:
+      zoo finetune photos/ -b cnn/tf_efficientnet_lite0.in1k
+      zoo finetune labels.csv -b cnn/tf_efficientnet_lite0.in1k --freeze last:2 --budget 10m
+      zoo finetune --recipe runs/photos-last-1a2b3c4d/recipe.toml --set seed=1
+      zoo finetune photos/ -b cnn/tf_efficientnet_lite0.in1k --freeze full --dry-run
+    """
+    given = {k: v for k, v in ({"data": data} | options).items() if v is not None and k in field_names()}
+    recipe = Recipe.load(recipe_file, settings, **given) if recipe_file else Recipe.of(given, settings)
+    plugins = installed()
+    cards = registry(plugins, registry_file)
+
+    from zoo_core import engine
+    from zoo_core.console import Terminal
+
+    if dry_run:
+        preview = engine.prepare(recipe, cards, plugins, Terminal())
+        engine.say_plan(preview, Terminal())
+        plan = {"plan": asdict(preview.plan), "schedule": asdict(preview.schedule)}
+        emit({"recipe": asdict(recipe)} | plan) if as_json else click.echo(recipe.to_toml(), nl=False)
+        return
+    run = engine.finetune(
+        recipe, cards, plugins, out or Path("runs") / recipe.run_name, console=Terminal(), force=force
+    )
+    if as_json:
+        emit(run.summary)
+        return
+    from zoo_core.cli.figures import print_run
+
+    print_run(run)

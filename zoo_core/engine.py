@@ -1,0 +1,249 @@
+"""One recipe, one straight line: card, parts, task, backbone, plan, boundary, tail, result, run."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zoo_core import activations, components, data, device, fit
+from zoo_core.backbone import Backbone
+from zoo_core.baselines import baselines
+from zoo_core.console import Console
+from zoo_core.errors import BadOption, BadStage, FreezeBroken, RunDamaged
+from zoo_core.metrics import score
+from zoo_core.places import cache_folder
+from zoo_core.plugins import Plugins
+from zoo_core.recipe import Recipe
+from zoo_core.registry import Registry
+from zoo_core.runs import Run, RunWriter
+from zoo_core.types import Example, FreezePlan, Split, Task
+from zoo_core.weights import RANDOM, load_backbone
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a run would do: everything that is decided before anything is trained."""
+
+    task: Task
+    backbone: Backbone
+    plan: FreezePlan
+    schedule: fit.Schedule
+
+
+def prepare(
+    recipe: Recipe, registry: Registry, plugins: Plugins, console: Console, backbone: Backbone | None = None
+) -> Preview:
+    """Card, parts, task, backbone and plan; nothing is trained or written."""
+    card = backbone.card if backbone else registry.get(recipe.backbone)
+    strategy = components.build(plugins, "freeze", recipe.freeze)
+    regime = components.build(plugins, "regime", recipe.regime)
+    _check_old(recipe, regime)
+    components.build(plugins, "head", recipe.head)
+    task = data.scan(
+        recipe.data,
+        test_share=recipe.test_share,
+        val_share=recipe.val_share,
+        on_bad_image=recipe.on_bad_image,
+        console=console,
+    )
+    if backbone is not None:
+        backbone = copy.deepcopy(backbone)  # the caller's stays as it is
+    else:
+        random = recipe.weights == "none" or recipe.freeze.partition(":")[0] == "scratch"
+        if random:
+            torch.manual_seed(recipe.seed)
+        backbone = load_backbone(card, plugins, pretrained=not random)
+    plan = strategy.plan(backbone.info(), task).check(backbone.info())
+    _check_weights(recipe, plan, backbone)
+    default = fit.default_schedule(plan, len(backbone.stages), len(task.split("train")))
+    given = {k: getattr(recipe, k) for k in ("epochs", "batch_size", "lr") if getattr(recipe, k) is not None}
+    schedule = dataclasses.replace(
+        default, **given, weight_decay=recipe.weight_decay, budget_seconds=recipe.budget_seconds
+    )
+    return Preview(task, backbone, plan, schedule)
+
+
+def finetune(
+    recipe: Recipe,
+    registry: Registry,
+    plugins: Plugins,
+    out: Path,
+    *,
+    backbone: Backbone | None = None,
+    console: Console | None = None,
+    force: bool = False,
+) -> Run:
+    """Run a recipe and return the finished run.
+
+    Raises:
+        ZooError: each kind of mistake by its own class; the output folder is then not there.
+    """
+    console, clock = console or Console(), Clock()
+    device.keep_heap()
+    with RunWriter(out, force=force) as writer:
+        where = device.choose(recipe.device)
+        preview = prepare(recipe, registry, plugins, console, backbone)
+        task, body, plan, schedule = preview.task, preview.backbone, preview.plan, preview.schedule
+        say_plan(preview, console)
+        body.to(where)
+        body.model.to(memory_format=torch.channels_last)
+        body.freeze(plan.depth)
+        before = body.digest(plan.depth)
+        clock.lap("scan")
+
+        paths = {e.digest: e.path for e in task.examples}
+        acts = activations.at(body, plan.depth, paths, cache_folder(), console)
+        sides = {name: _side(task.split(name)) for name in data.SPLITS}
+        clock.lap("prefix")
+        floor = _baselines(acts, sides, task)
+        clock.lap("baselines")
+
+        builder = components.build(plugins, "head", recipe.head)
+        torch.manual_seed(recipe.seed)
+        head = builder.build(body.feature_dim, task).to(where)
+        regime = components.build(plugins, "regime", recipe.regime)
+        model = fit.Model(body, head, builder, plan)
+        history = fit.fit(model, regime, schedule, acts.boundary, sides["train"], sides["val"], recipe.seed, console)
+        clock.lap("fit")
+
+        body.freeze(plan.depth)
+        after = body.digest(plan.depth)
+        if before != after:
+            raise FreezeBroken(f"the frozen stages changed during training: sha256 {before} before, {after} after.")
+        outputs = model.outputs(acts.boundary, sides["test"].digests)
+        probabilities = builder.probabilities(outputs).numpy()
+        test = score(probabilities, sides["test"].labels.numpy(), task.classes)
+        clock.lap("eval")
+
+        summary = {
+            "run": out.name,
+            "recipe": recipe.digest,
+            "backbone": body.card.name,
+            "weights": body.weights_note,
+            "freeze": {
+                "requested": recipe.freeze,
+                "depth": plan.depth,
+                "stages_trained": [stage.name for stage in body.stages[plan.depth :]],
+                "reason": plan.reason,
+            },
+            "head": recipe.head,
+            "regime": recipe.regime,
+            "schedule": asdict(schedule) | {"epochs_run": len(history), "best_epoch": _best(history)},
+            "device": str(where),
+            "data": _data_facts(task),
+            "test": test,
+            "baselines": floor,
+            "frozen_digest_before": before,
+            "frozen_digest_after": after,
+            "cache": {"hits": acts.hits, "misses": acts.misses, "bytes": acts.size_bytes},
+        }
+        writer.write(recipe, model, task, history, probabilities, summary)
+        run = writer.open(plugins)
+        _verify(run, task.split("test"), probabilities)
+        clock.lap("save")
+        writer.commit(summary | {"seconds": clock.seconds()})
+    return Run(out, plugins)
+
+
+class Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.start = self.last = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """Close the phase that ends now."""
+        now = time.perf_counter()
+        self.laps[name], self.last = now - self.last, now
+
+    def seconds(self) -> dict[str, float]:
+        """Phases and total, to a hundredth."""
+        return {k: round(v, 2) for k, v in (self.laps | {"total": time.perf_counter() - self.start}).items()}
+
+
+def say_plan(preview: Preview, console: Console) -> None:
+    """What was chosen, and why, before anything is trained."""
+    task, body, plan, schedule = preview.task, preview.backbone, preview.plan, preview.schedule
+    sides = ", ".join(f"{side} {len(task.split(side))}" for side in data.SPLITS)
+    trained = sum(s.parameters for s in body.info()[plan.depth :])
+    console.say(f"Data      {len(task.examples)} images, {len(task.classes)} classes: {sides}")
+    for note in (*task.notes, *(f"left out {path}: {reason}" for path, reason in task.bad.items())):
+        console.say(f"          {note}")
+    if task.skipped:
+        console.say("          skipped " + ", ".join(f"{count} {what}" for what, count in task.skipped.items()))
+    console.say(f"Backbone  {body.card.name}")
+    console.say(f"          weights {body.weights_note}")
+    console.say(f"Freeze    {plan.depth} of {len(body.stages)} stages frozen, {trained:,} backbone parameters train")
+    console.say(f"          {plan.reason}")
+    console.say(f"Schedule  {schedule.epochs} epochs, batches of {schedule.batch_size}, learning rate {schedule.lr:g}")
+
+
+def _check_old(recipe: Recipe, regime: Any) -> None:
+    if recipe.old and not regime.needs_old:
+        raise BadOption(f"--old {recipe.old}: the regime {recipe.regime!r} uses no old data. Leave --old out.")
+    if regime.needs_old and not recipe.old:
+        raise BadOption(f"the regime {recipe.regime!r} mixes old data in. Give it with --old DATA.")
+
+
+def _check_weights(recipe: Recipe, plan: FreezePlan, backbone: Backbone) -> None:
+    """A plan that wants random weights must have got them, and no other plan may (unless asked)."""
+    if plan.weights == "random" and backbone.weights_note != RANDOM:
+        raise BadStage(f"the freeze strategy {recipe.freeze!r} trains from random weights. Add --weights none.")
+
+
+def _side(examples: tuple[Example, ...]) -> fit.Side:
+    return fit.Side([e.digest for e in examples], torch.tensor([e.label for e in examples], dtype=torch.long))
+
+
+def _baselines(acts: activations.Activations, sides: Mapping[Split, fit.Side], task: Task) -> dict[str, Any]:
+    both: tuple[Split, ...] = ("train", "test")
+
+    def rows(get: Callable[..., Any]) -> dict[str, Any]:
+        return {side: get(sides[side].digests).numpy() for side in both}
+
+    labels: dict[str, Any] = {side: sides[side].labels.numpy() for side in both}
+    return baselines(rows(acts.features), rows(acts.all_stages), labels, task.classes, acts.pooled.widths)
+
+
+def _data_facts(task: Task) -> dict[str, Any]:
+    return {
+        "path": task.source,
+        "digest": data.task_digest(task),
+        "n_train": len(task.split("train")),
+        "n_val": len(task.split("val")),
+        "n_test": len(task.split("test")),
+        "classes": list(task.classes),
+        "counts": {side: task.counts(side) for side in data.SPLITS},
+        "bad": dict(task.bad),
+        "skipped": dict(task.skipped),
+        "notes": list(task.notes),
+    }
+
+
+def _best(history: list[dict[str, Any]]) -> int:
+    """The epoch whose weights were kept: lowest validation loss, the last one without validation."""
+    if "val_loss" not in history[-1]:
+        return int(history[-1]["epoch"])
+    return int(min(history, key=lambda line: line["val_loss"])["epoch"])
+
+
+def _verify(run: Run, examples: tuple[Example, ...], probabilities: Any, sample: int = 8) -> None:
+    """Predict some test images with the reloaded run: files and cache must tell the same story."""
+    chosen = examples[:: max(1, len(examples) // sample)][:sample]
+    where = {e.path: i for i, e in enumerate(examples)}
+    for prediction in run.predict([e.path for e in chosen]):
+        expected = probabilities[where[prediction.path]]
+        worst = max(abs(p - q) for p, q in zip(prediction.probabilities.values(), expected.tolist(), strict=True))
+        if worst > 1e-4:
+            raise RunDamaged(
+                f"the saved run predicts {prediction.path} differently from the trained model (by {worst:.2g}). "
+                "Nothing was kept; please report it."
+            )

@@ -1,0 +1,251 @@
+"""A run: a folder with everything needed to predict, evaluate, audit or train again.
+
+Written into `NAME.unfinished` and renamed when the `COMMIT` is in it, so that nothing half-written
+ever looks finished.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from zoo_core.card import Card
+from zoo_core.errors import RunDamaged, RunExists, RunNotFound, TooFewExamples
+from zoo_core.files import read_json, sha256_file, write_json, write_text
+from zoo_core.plugins import Plugins
+from zoo_core.recipe import Recipe
+from zoo_core.types import FreezePlan, Phase, Task
+
+if TYPE_CHECKING:
+    from zoo_core.fit import Model
+
+RUN_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image's answer.
+
+    Attributes:
+        path: the file.
+        label: the most probable class.
+        probability: of that class.
+        probabilities: of every class.
+        error: why there is no answer; the rest is then empty.
+    """
+
+    path: str
+    label: str = ""
+    probability: float = 0.0
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    error: str = ""
+
+
+class Run:
+    """A finished run, opened from its folder."""
+
+    def __init__(self, path: str | Path, plugins: Plugins | None = None, *, committed: bool = True):
+        self.path = Path(path)
+        if committed and not (self.path / "COMMIT").is_file():
+            state = (
+                "is an unfinished run" if self.path.with_name(self.path.name + ".unfinished").exists() else "is no run"
+            )
+            raise RunNotFound(f"{self.path} {state}; expected a folder with a COMMIT file. Type 'zoo runs ls'.")
+        self._plugins = plugins
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return dict(read_json(self.path / "summary.json"))
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Figures on the test side."""
+        return dict(self.summary["test"])
+
+    @cached_property
+    def card(self) -> Card:
+        """The backbone's card as it was when the run was made."""
+        stored = read_json(self.path / "card.json")
+        return Card.from_json(stored["name"], stored["card"])
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        return Recipe.load(self.path / "recipe.toml")
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(read_json(self.path / "labels.json")["classes"])
+
+    def predict(self, sources: Sequence[str | Path] | str | Path, batch_size: int = 16) -> Iterator[Prediction]:
+        """Predict image files, or all images in folders; a bad image gives a prediction with an `error`."""
+        import torch
+
+        from zoo_core import activations, data
+
+        model = self._model
+        files = data.image_files([sources] if isinstance(sources, str | Path) else sources)
+        failed: dict[str, str] = {}
+        batches = activations.read_batches([str(f) for f in files], self.card.input, batch_size, model.device, failed)
+        with torch.inference_mode():
+            for paths, _, x in batches:
+                table = model.builder.probabilities(model.head(model.backbone(x))).cpu().tolist()
+                for path, row in zip(paths, table, strict=True):
+                    best = max(range(len(row)), key=row.__getitem__)
+                    yield Prediction(path, self.classes[best], row[best], dict(zip(self.classes, row, strict=True)))
+        for path, reason in failed.items():
+            yield Prediction(path, error=reason)
+
+    def evaluate(self, task: Task) -> dict[str, Any]:
+        """Figures on labelled data whose classes the run knows; classes are matched by name.
+
+        Raises:
+            TooFewExamples: a class of the data is none of the run's.
+        """
+        import numpy as np
+
+        from zoo_core.metrics import score
+
+        strange = sorted(set(task.classes) - set(self.classes))
+        if strange:
+            raise TooFewExamples(
+                f"{task.source} has the class {strange[0]!r}; this run knows {', '.join(self.classes)}."
+            )
+        labels = {e.path: self.classes.index(task.classes[e.label]) for e in task.examples}
+        answers = [p for p in self.predict(list(labels)) if not p.error]
+        table = np.array([[p.probabilities[c] for c in self.classes] for p in answers])
+        return score(table, np.array([labels[p.path] for p in answers]), self.classes)
+
+    @cached_property
+    def _model(self) -> Model:
+        """Backbone and head with the trained tensors put back, digests checked."""
+        import torch
+        from safetensors.torch import load_file
+
+        from zoo_core import components, device
+        from zoo_core.fit import Model
+        from zoo_core.plugins import discover
+        from zoo_core.weights import load_backbone
+
+        self._check_file("model.safetensors")
+        plugins = self._plugins or discover()
+        tensors = load_file(self.path / "model.safetensors")
+        plan = read_json(self.path / "plan.json")
+        body = load_backbone(self.card, plugins, pretrained=plan["saved_from"] > 0)
+        builder = components.build(plugins, "head", self.recipe.head)
+        head = builder.build(body.feature_dim, Task("", self.classes, ()))
+        frozen = FreezePlan((Phase(len(body.stages)),), "everything stands still for prediction")
+        model = Model(body, head, builder, frozen)
+        model.restore(tensors)
+        expected = plan["frozen_digest"]
+        if body.digest(plan["depth"]) != expected:
+            raise RunDamaged(
+                f"{self.path} was trained on a backbone whose frozen stages have sha256 {expected}, "
+                f"but the weights here give {body.digest(plan['depth'])}. Get the weights that card.json names."
+            )
+        where = device.choose(self.recipe.device)
+        body.to(where)
+        body.model.to(memory_format=torch.channels_last)
+        body.freeze(len(body.stages))
+        head.to(where).eval()
+        return model
+
+    def _check_file(self, name: str) -> None:
+        """A committed file must still have the digest that COMMIT records."""
+        commit = self.path / "COMMIT"
+        if commit.is_file():
+            expected = read_json(commit)["files"].get(name)
+            found = sha256_file(self.path / name)
+            if found != expected:
+                raise RunDamaged(f"{self.path / name} has sha256 {found}, but COMMIT says {expected}. Train it again.")
+
+
+class RunWriter:
+    """Writes a run into `NAME.unfinished` and renames it once it is whole."""
+
+    def __init__(self, out: Path, *, force: bool = False):
+        self.out, self.force = out, force
+        self.folder = out.with_name(out.name + ".unfinished")
+
+    def __enter__(self) -> RunWriter:
+        if self.out.exists() and not self.force:
+            raise RunExists(f"{self.out} is already there. Give another --out, or replace it with --force.")
+        if self.out.exists() and not (self.out / "COMMIT").is_file() and any(self.out.iterdir()):
+            raise RunExists(f"{self.out} is not a run, so --force does not replace it. Give another --out.")
+        if self.folder.exists():
+            shutil.rmtree(self.folder)  # left by a run that was stopped
+        self.folder.mkdir(parents=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def write(
+        self,
+        recipe: Recipe,
+        model: Model,
+        task: Task,
+        history: list[dict[str, Any]],
+        probabilities: Any,
+        summary: dict[str, Any],
+    ) -> None:
+        """All files but `COMMIT`."""
+        from safetensors.torch import save_file
+
+        from zoo_core.weights import RANDOM
+
+        body, plan = model.backbone, model.plan
+        saved_from = 0 if body.weights_note == RANDOM else plan.depth  # random stages are nowhere else
+        tensors = {n: t.detach().cpu().contiguous() for n, t in model.trained(saved_from).items()}
+        save_file(tensors, self.folder / "model.safetensors", {"backbone_digest": summary["frozen_digest_after"]})
+        recipe.save(self.folder / "recipe.toml")
+        write_json(self.folder / "card.json", {"name": body.card.name, "card": body.card.to_json()})
+        frozen = {"depth": plan.depth, "saved_from": saved_from, "frozen_digest": summary["frozen_digest_after"]}
+        write_json(self.folder / "plan.json", asdict(plan) | frozen | {"schedule": summary["schedule"]})
+        write_json(self.folder / "labels.json", {"classes": list(task.classes)})
+        write_json(self.folder / "audit.json", {k: summary["data"][k] for k in ("bad", "skipped", "notes", "counts")})
+        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in history))
+        write_json(self.folder / "summary.json", summary)
+        self._write_predictions(task, probabilities)
+
+    def open(self, plugins: Plugins) -> Run:
+        """The run as written so far, for checking it before it is committed."""
+        return Run(self.folder, plugins, committed=False)
+
+    def commit(self, summary: dict[str, Any]) -> None:
+        """Final figures, digests of all files, `COMMIT`, and the rename."""
+        write_json(self.folder / "summary.json", summary)
+        files = {p.name: sha256_file(p) for p in sorted(self.folder.iterdir())}
+        write_json(self.folder / "COMMIT", {"format": RUN_FORMAT, "files": files})
+        if self.out.exists():
+            old = self.out.with_name(self.out.name + ".replaced")
+            shutil.rmtree(old, ignore_errors=True)
+            self.out.rename(old)
+            self.folder.rename(self.out)
+            shutil.rmtree(old)
+        else:
+            self.folder.rename(self.out)
+
+    def _write_predictions(self, task: Task, probabilities: Any) -> None:
+        rows = zip(task.split("test"), probabilities.tolist(), strict=True)
+        with open(self.folder / "predictions.csv", "w", newline="", encoding="utf-8") as file:
+            out = csv.writer(file)
+            out.writerow(["path", "label", "predicted", *(f"p:{c}" for c in task.classes)])
+            for example, row in rows:
+                best = task.classes[max(range(len(row)), key=row.__getitem__)]
+                out.writerow([example.path, task.classes[example.label], best, *(f"{p:.6f}" for p in row)])
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """Finished runs in a folder, by name."""
+    return [Run(p.parent) for p in sorted(folder.glob("*/COMMIT"))] if folder.is_dir() else []
