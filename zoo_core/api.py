@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from zoo_core import components
 from zoo_core.card import Card
+from zoo_core.layers import Registry, load_registry
 from zoo_core.plugins import Plugins, discover
 from zoo_core.recipe import Recipe
-from zoo_core.registry import Registry, load_registry
 
 if TYPE_CHECKING:
     from zoo_core.backbone import Backbone

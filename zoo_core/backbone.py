@@ -57,6 +57,7 @@ class Backbone:
         feature_dim: width D of the pooled features [B, D].
         classifier: the dropped classifier's tensors by upstream name (its weights are the old
             task); empty when the weights had none.
+        pretrained: whether its weights are pretrained; random ones are never given unasked.
         weights_note: where the weights came from, in words for the run's report.
     """
 
@@ -65,6 +66,7 @@ class Backbone:
     stages: tuple[Stage, ...]
     feature_dim: int
     classifier: Mapping[str, Tensor] = field(default_factory=dict)
+    pretrained: bool = True
     weights_note: str = ""
 
     def __post_init__(self) -> None:

@@ -62,7 +62,7 @@ def convert(text: str, kind: Any, where: str) -> Any:
                 raise ValueError
             return text
         if origin is tuple:
-            return tuple(convert(part, args[0], where) for part in text.split("+"))
+            return tuple(convert(part, args[0], where) for part in text.split("+") if text)
         if type(None) in args:  # Optional[X]
             inner = next(a for a in args if a is not type(None))
             return None if text in ("", "none", "auto") else convert(text, inner, where)
@@ -103,4 +103,6 @@ def _usage(name: str, cls: type) -> str:
 
 
 def _text(value: Any) -> str:
-    return "+".join(map(_text, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return "+".join(map(_text, value))
+    return "none" if value is None else str(value)

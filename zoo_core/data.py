@@ -138,6 +138,9 @@ def _folder_rows(root: Path) -> tuple[list[Row], dict[str, int]]:
         pairs = [(None, top) for top in tops]
     rows: list[Row] = []
     skipped: Counter[str] = Counter()
+    loose = sum(p.is_file() for p in root.iterdir())
+    if loose:
+        skipped["files outside class folders"] = loose
     for split, folder in pairs:
         if folder.name.startswith("."):
             continue

@@ -16,15 +16,15 @@ from zoo_core import activations, components, data, device, fit
 from zoo_core.backbone import Backbone
 from zoo_core.baselines import baselines
 from zoo_core.console import Console
-from zoo_core.errors import BadOption, BadStage, FreezeBroken, RunDamaged
+from zoo_core.errors import BadOption, FreezeBroken, RunDamaged
+from zoo_core.layers import Registry
 from zoo_core.metrics import score
 from zoo_core.places import cache_folder
 from zoo_core.plugins import Plugins
 from zoo_core.recipe import Recipe
-from zoo_core.registry import Registry
 from zoo_core.runs import Run, RunWriter
 from zoo_core.types import Example, FreezePlan, Split, Task
-from zoo_core.weights import RANDOM, load_backbone
+from zoo_core.weights import load_backbone
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,11 @@ def prepare(
     if backbone is not None:
         backbone = copy.deepcopy(backbone)  # the caller's stays as it is
     else:
-        random = recipe.weights == "none" or recipe.freeze.partition(":")[0] == "scratch"
-        if random:
-            torch.manual_seed(recipe.seed)
-        backbone = load_backbone(card, plugins, pretrained=not random)
+        pretrained = recipe.weights == "pretrained" and getattr(strategy, "pretrained", True)
+        torch.manual_seed(recipe.seed)  # for weights that are asked to be random
+        backbone = load_backbone(card, plugins, pretrained)
     plan = strategy.plan(backbone.info(), task).check(backbone.info())
-    _check_weights(recipe, plan, backbone)
-    default = fit.default_schedule(plan, len(backbone.stages), len(task.split("train")))
+    default = fit.default_schedule(plan, backbone, len(task.split("train")))
     given = {k: getattr(recipe, k) for k in ("epochs", "batch_size", "lr") if getattr(recipe, k) is not None}
     schedule = dataclasses.replace(
         default, **given, weight_decay=recipe.weight_decay, budget_seconds=recipe.budget_seconds
@@ -126,6 +124,7 @@ def finetune(
             "run": out.name,
             "recipe": recipe.digest,
             "backbone": body.card.name,
+            "pretrained": body.pretrained,
             "weights": body.weights_note,
             "freeze": {
                 "requested": recipe.freeze,
@@ -191,12 +190,6 @@ def _check_old(recipe: Recipe, regime: Any) -> None:
         raise BadOption(f"--old {recipe.old}: the regime {recipe.regime!r} uses no old data. Leave --old out.")
     if regime.needs_old and not recipe.old:
         raise BadOption(f"the regime {recipe.regime!r} mixes old data in. Give it with --old DATA.")
-
-
-def _check_weights(recipe: Recipe, plan: FreezePlan, backbone: Backbone) -> None:
-    """A plan that wants random weights must have got them, and no other plan may (unless asked)."""
-    if plan.weights == "random" and backbone.weights_note != RANDOM:
-        raise BadStage(f"the freeze strategy {recipe.freeze!r} trains from random weights. Add --weights none.")
 
 
 def _side(examples: tuple[Example, ...]) -> fit.Side:

@@ -69,6 +69,10 @@ class BadImage(ZooError):
     """An image that cannot be decoded."""
 
 
+class CardExists(UsageError):
+    """The registry's layer has an entry of that name already."""
+
+
 class BadCard(ZooError):
     """A registry entry that does not fit the schema."""
 

@@ -51,18 +51,18 @@ class Side:
         return len(self.digests)
 
 
-def default_schedule(plan: FreezePlan, n_stages: int, n_train: int) -> Schedule:
+def default_schedule(plan: FreezePlan, backbone: Backbone, n_train: int) -> Schedule:
     """Defaults by depth and data size.
 
     Source: rates and epochs with which the depths were compared on small data before this code was
     written (EfficientNet-Lite0; digits, Fashion-MNIST, elpv): full fine-tuning collapsed at 1e-3 and
     was best at 3e-4, partial depths used 1e-3.
     """
-    if plan.depth == n_stages:
+    if plan.depth == len(backbone.stages):
         return Schedule(epochs=40, batch_size=min(64, max(8, n_train // 8)), lr=3e-3)
     epochs = 16 if n_train <= 100 else 12 if n_train <= 400 else 6
     batch_size = 16 if n_train <= 400 else 32
-    if plan.weights == "random":
+    if not backbone.pretrained:
         return Schedule(epochs=3 * epochs, batch_size=batch_size, lr=1e-3)
     return Schedule(epochs=epochs, batch_size=batch_size, lr=3e-4 if plan.depth == 0 else 1e-3)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from zoo_core.errors import BadOption
 from zoo_core.types import FreezePlan, Phase, StageInfo, Task
@@ -54,6 +55,8 @@ class Full:
 class Scratch:
     """Throw the pretrained weights away and train everything (the yardstick for what pretraining gives)."""
 
+    pretrained: ClassVar[bool] = False
+
     def plan(self, stages: Sequence[StageInfo], task: Task) -> FreezePlan:
         reason = f"All {len(stages)} stages train from random weights, as asked."
-        return FreezePlan((Phase(0),), reason, weights="random", batch_norm="train")
+        return FreezePlan((Phase(0),), reason, batch_norm="train")

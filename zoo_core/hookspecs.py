@@ -44,7 +44,10 @@ class Provider(Protocol):
 
 
 class FreezeStrategy(Protocol):
-    """Decides which stages train. A frozen dataclass; its fields are the user's options."""
+    """Decides which stages train. A frozen dataclass; its fields are the user's options.
+
+    A strategy that wants random weights says so with a class variable `pretrained = False`.
+    """
 
     def plan(self, stages: Sequence[StageInfo], task: Task) -> FreezePlan:
         """Phases and a reason; pure: the same stages and task give the same plan."""

@@ -6,16 +6,18 @@ Layers: the packaged index < installed plugins < the user's < the project's. No 
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from zoo_core.card import Card
-from zoo_core.errors import BadCard, UnknownBackbone, ZooError, near
-from zoo_core.files import read_json
+from zoo_core.card import PERMISSIVE, Card, Facet, Openness
+from zoo_core.errors import BadCard, BadOption, CardExists, UnknownBackbone, ZooError, near
+from zoo_core.files import read_json, write_json
 from zoo_core.places import home_folder
 from zoo_core.plugins import Plugins
+from zoo_core.weights import local_source
 
 SCHEMA = 1
 
@@ -77,6 +79,61 @@ class Registry:
         winner = self.layer_of(name)
         return [layer.name for layer in self.layers if name in layer.entries and layer is not winner]
 
+    def register(
+        self,
+        name: str,
+        *,
+        weights: str | Path,
+        like: str | None = None,
+        provider: str | None = None,
+        architecture: str | None = None,
+        by_order: bool = False,
+        licence: str = "",
+        data: str = "",
+        size: int | None = None,
+        project: bool = False,
+        force: bool = False,
+    ) -> Card:
+        """Add a backbone of the user's own from a weights file; what nobody stated stays unknown.
+
+        Each entry is a file of its own, published in one step: any number of processes may register
+        at once, without a lock.
+
+        Args:
+            weights: safetensors, or a pickle that the user trusts (its sha256 is pinned now).
+            like: a card whose provider, architecture and preprocessing are taken over.
+            provider, architecture: in the place of `like`, or to change it.
+            by_order: the file holds the right tensors in order, under other names.
+            size: input height and width in pixels.
+            project: write beside the project's registry, not into the user's.
+
+        Raises:
+            CardExists, UnknownBackbone, WeightsMissing, BadOption.
+        """
+        base = self.get(like) if like else Card(name, provider or "", architecture or "")
+        if not (base.provider and base.architecture):
+            raise BadOption("register needs --like CARD, or --provider and --architecture. See zoo register --help.")
+        mapping: Literal["by-name", "by-order"] = "by-order" if by_order else "by-name"
+        mark: Literal["open", "unknown"] = "open" if licence in PERMISSIVE else "unknown"
+        card = replace(
+            base,
+            name=name,
+            provider=provider or base.provider,
+            architecture=architecture or base.architecture,
+            input=replace(base.input, size=(base.input.size[0], size, size)) if size else base.input,
+            sources=(local_source(Path(weights), mapping),),
+            openness=Openness(base.openness.code, Facet(mark, licence), Facet(name=data)),
+            notes="",
+            parent=like or "",
+        )
+        entry = card.to_json()
+        Card.from_json(name, entry)  # what is written must read back
+        path = _entry_path(_own_folder(project), name)
+        if path.exists() and not force:
+            raise CardExists(f"{name} is registered already, in {path.parent}. Replace it with --force.")
+        write_json(path, {"schema": SCHEMA, "cards": {name: entry}})
+        return card
+
 
 def load_registry(plugins: Plugins, project: Path | None = None) -> Registry:
     """Read all layers; an unreadable one becomes a problem to report, not a crash.
@@ -89,15 +146,36 @@ def load_registry(plugins: Plugins, project: Path | None = None) -> Registry:
     problems: list[str] = []
     for name, path in _files(plugins, project):
         try:
-            layers.append(Layer(name, path, read_entries(path)))
+            layers.append(Layer(name, path, read_entries(path, shipped=name not in ("user", "project"))))
         except ZooError as error:
             problems.append(str(error))
     return Registry(tuple(layers), tuple(problems))
 
 
-def read_entries(path: Path) -> dict[str, Any]:
+def unregister(name: str, *, project: bool = False) -> Path:
+    """Remove an entry that `Registry.register` wrote; other layers stay as they are.
+
+    Raises:
+        UnknownBackbone: the user's (or project's) layer has no such entry.
+    """
+    path = _entry_path(_own_folder(project), name)
+    if not path.exists():
+        raise UnknownBackbone(f"{name} is not registered in {path.parent}. Type 'zoo show {name}' to see its layer.")
+    path.unlink()
+    return path
+
+
+def _own_folder(project: bool) -> Path:
+    """Where `register` keeps cards: the user's, or beside the project's `registry.json` (else here)."""
+    if not project:
+        return home_folder() / "registry.d"
+    found = _upwards(Path.cwd())
+    return (found.parent if found else Path.cwd()) / "registry.d"
+
+
+def read_entries(path: Path, *, shipped: bool = False) -> dict[str, Any]:
     """The `cards` of a registry file, with its schema number checked."""
-    data = read_json(path)
+    data = read_json(path, shipped=shipped)
     if not isinstance(data, dict) or not isinstance(data.get("cards"), dict):
         raise BadCard(f"{path}: expected an object with 'schema' and 'cards'.")
     if data.get("schema") != SCHEMA:
@@ -128,12 +206,18 @@ def _files(plugins: Plugins, project: Path | None) -> list[tuple[str, Path]]:
     files = [("index", index_path())]
     files += [(f"plugin {name}", path) for name, path in _plugin_files(plugins)]
     user = home_folder() / "registry.json"
-    if user.exists():
-        files.append(("user", user))
+    files += [("user", path) for path in (user, *sorted(_own_folder(False).glob("*.json"))) if path.exists()]
     found = project or _upwards(Path.cwd())
     if found and not (found.exists() and found.samefile(index_path())):
         files.append(("project", found))
+    if project is None:
+        files += [("project", path) for path in sorted(_own_folder(True).glob("*.json"))]
     return files
+
+
+def _entry_path(folder: Path, name: str) -> Path:
+    """A name never becomes a path: entries are files named by the digest of their card's name."""
+    return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.json"
 
 
 def _plugin_files(plugins: Plugins) -> list[tuple[str, Path]]:
@@ -148,6 +232,7 @@ def _plugin_files(plugins: Plugins) -> list[tuple[str, Path]]:
 
 
 def _upwards(folder: Path) -> Path | None:
+    """The nearest `registry.json`, from here upwards."""
     for parent in (folder, *folder.parents):
         if (parent / "registry.json").is_file():
             return parent / "registry.json"

@@ -125,7 +125,7 @@ def _load(name: str, distribution: str, version: str, load: Any) -> Plugin:
             supplies = _call(load())
         return Plugin(name, distribution, version, supplies, time.perf_counter() - start)
     except (Exception, SystemExit) as error:
-        line = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".") + "."
+        line = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(".") + "."
         return Plugin(name, distribution, version, {}, time.perf_counter() - start, line, traceback.format_exc())
 
 

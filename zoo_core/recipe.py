@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Sequence
@@ -62,6 +63,8 @@ class Recipe:
         _positive("epochs", self.epochs)
         _positive("batch_size", self.batch_size)
         _positive("lr", self.lr)
+        if not 0 <= self.weight_decay < math.inf:
+            raise BadOption(f"weight_decay: got {self.weight_decay}, expected 0 or more.")
         if self.seed < 0:
             raise BadOption(f"seed: got {self.seed}, expected 0 or more.")
         for name in ("test_share", "val_share"):
@@ -159,5 +162,5 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
 
 
 def _positive(name: str, value: float | None) -> None:
-    if value is not None and value <= 0:
+    if value is not None and not 0 < value < math.inf:
         raise BadOption(f"{name}: got {value}, expected more than 0.")

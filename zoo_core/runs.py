@@ -202,10 +202,8 @@ class RunWriter:
         """All files but `COMMIT`."""
         from safetensors.torch import save_file
 
-        from zoo_core.weights import RANDOM
-
         body, plan = model.backbone, model.plan
-        saved_from = 0 if body.weights_note == RANDOM else plan.depth  # random stages are nowhere else
+        saved_from = plan.depth if body.pretrained else 0  # random stages are nowhere else
         tensors = {n: t.detach().cpu().contiguous() for n, t in model.trained(saved_from).items()}
         save_file(tensors, self.folder / "model.safetensors", {"backbone_digest": summary["frozen_digest_after"]})
         recipe.save(self.folder / "recipe.toml")
@@ -248,4 +246,5 @@ class RunWriter:
 
 def find_runs(folder: Path) -> list[Run]:
     """Finished runs in a folder, by name."""
-    return [Run(p.parent) for p in sorted(folder.glob("*/COMMIT"))] if folder.is_dir() else []
+    commits = sorted(folder.glob("*/COMMIT")) if folder.is_dir() else []
+    return [Run(p.parent) for p in commits if p.parent.suffix not in (".unfinished", ".replaced")]

@@ -53,14 +53,12 @@ class FreezePlan:
         phases: in order; a stage once trained is never frozen again, hence every cached
             activation belongs to the published weights.
         reason: one sentence for the user.
-        weights: `random` throws the pretrained weights away (training from scratch).
         batch_norm: in trained stages, `frozen` keeps the running statistics (the training graph
             then equals the one at prediction), `train` updates them.
     """
 
     phases: tuple[Phase, ...]
     reason: str
-    weights: Literal["pretrained", "random"] = "pretrained"
     batch_norm: Literal["frozen", "train"] = "frozen"
 
     @property

@@ -10,7 +10,7 @@ import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from zoo_core.card import Card, Source
 from zoo_core.errors import BadCard, DigestMismatch, WeightsMissing
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from zoo_core.backbone import Backbone
     from zoo_core.plugins import Plugins
-
-RANDOM = "random, as asked"
-"""What a backbone's `weights_note` says when nothing pretrained is in it."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +109,21 @@ def load_backbone(card: Card, plugins: Plugins, pretrained: bool = True) -> Back
     provider = plugins.get("provider", card.provider)()
     found = find(card) if pretrained else None
     backbone: Backbone = provider.load(card, found)
-    backbone.weights_note = found.note if found else RANDOM
+    backbone.pretrained = found is not None
+    backbone.weights_note = found.note if found else "random, as asked"
     return backbone
+
+
+def local_source(path: Path, mapping: Literal["by-name", "by-order"] = "by-name") -> Source:
+    """A source for the user's own file, its digest taken now; a pickle is thereby pinned.
+
+    Raises:
+        WeightsMissing: there is no such file.
+    """
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise WeightsMissing(f"{path}: no such file; expected weights (.safetensors, or a .pth that you trust).")
+    return Source(f"file:{path}", sha256_file(path), path.stat().st_size, mapping)
 
 
 def pull(card: Card) -> Path:

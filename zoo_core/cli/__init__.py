@@ -15,6 +15,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("registry", "List backbones."),
     "ls": ("registry", "List backbones (short for list)."),
     "show": ("registry", "Show one backbone's card."),
+    "register": ("register", "Add a backbone of your own, from a weights file."),
+    "unregister": ("register", "Remove a backbone that you registered."),
     "pull": ("registry", "Download a backbone's weights."),
     "plugins": ("plugins", "Show installed plugins, and what is wrong with broken ones."),
     "strategies": ("plugins", "Show freeze strategies, heads and regimes with their options."),

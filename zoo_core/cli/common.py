@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
+from zoo_core.layers import Registry, load_registry
 from zoo_core.plugins import Plugins
-from zoo_core.registry import Registry, load_registry
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 registry_option = click.option(

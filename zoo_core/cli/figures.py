@@ -22,6 +22,8 @@ def print_run(run: Run) -> None:
     summary = run.summary
     own = (f"this run ({summary['freeze']['requested']})", *_cells(summary["test"]))
     rows = [own, *((_NAMES[k], *_cells(v)) for k, v in summary["baselines"].items())]
+    if not summary["pretrained"]:
+        click.echo("\nThe backbone's weights were random, as asked; the baselines below use its random features.")
     click.echo(f"\nTest side, {summary['data']['n_test']} images, looked at once:")
     table(("", "accuracy (95 % interval)", "balanced", "ROC AUC"), rows)
     seconds, cache = summary["seconds"], summary["cache"]
