@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo_core.card import Card, Facet, Input, Mark, Openness, Source
-from zoo_core.files import read_json, write_json
-from zoo_core.layers import SCHEMA
+from zoo_core.files import read_json
+from zoo_core.layers import write_shipped
 
 ROOT = Path(__file__).resolve().parents[1]
 PATHS = {name: ROOT / f"plugins/zoo-{name}/zoo_{name}/cards.json" for name in ("cnn", "vit", "dino", "clip")}
@@ -287,7 +287,7 @@ def main() -> int:
     start, failed = time.monotonic(), list[str]()
     for path, cards in build(measurer(failed)).items():
         unknown = sum(Card.from_json(name, entry).openness.weights.mark == "unknown" for name, entry in cards.items())
-        write_json(path, {"schema": SCHEMA, "cards": cards})
+        write_shipped(path, cards)
         print(f"{path.relative_to(ROOT)}: {len(cards)} cards, licence of the weights unknown in {unknown}")
     print(*failed, f"{len(failed)} not measured, {time.monotonic() - start:.0f} s", sep="\n", file=sys.stderr)
     return 0

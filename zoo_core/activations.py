@@ -13,11 +13,12 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -31,9 +32,10 @@ from zoo_core.console import Console
 from zoo_core.errors import BadImage
 from zoo_core.files import publish_object, sha256_file, write_json
 
-LAYOUT = 1
+LAYOUT = 2
 SHARD_BYTES = 64 << 20
 Kind = Literal["pixels", "boundary", "pooled"]
+T = TypeVar("T")
 
 
 @dataclass
@@ -47,6 +49,8 @@ class Shelf:
         rows: content digest to (shard number, row).
         shards: opened shards, each a flat tuple of tensors, mapped from disk.
         widths: of `pooled`: columns of each stage, input side first.
+        channels_last: of each tensor: whether it lay so in memory when it was computed. Layout decides in
+            which order a mean adds up, hence its last bits.
     """
 
     folder: Path
@@ -54,6 +58,7 @@ class Shelf:
     rows: dict[str, tuple[int, int]] = field(default_factory=dict)
     shards: list[tuple[Tensor, ...]] = field(default_factory=list)
     widths: tuple[int, ...] = ()
+    channels_last: tuple[bool, ...] = ()
     _opened: set[str] = field(default_factory=set)
 
     def refresh(self) -> None:
@@ -67,6 +72,7 @@ class Shelf:
             with safe_open(path, framework="pt") as shard:
                 digests = json.loads(shard.metadata()["digests"])
                 self.widths = tuple(json.loads(shard.metadata()["widths"]))
+                self.channels_last = tuple(json.loads(shard.metadata()["channels_last"]))
                 self.shards.append(tuple(shard.get_tensor(f"t{i}") for i in range(len(shard.keys()))))
             for row, digest in enumerate(digests):
                 self.rows.setdefault(digest, (len(self.shards) - 1, row))
@@ -75,14 +81,21 @@ class Shelf:
     def add(self, digests: Sequence[str], values: Sequence[Tensor], widths: Sequence[int] = ()) -> None:
         """Publish one shard."""
         tensors = {f"t{i}": value.contiguous() for i, value in enumerate(values)}
-        metadata = {"digests": json.dumps(list(digests)), "widths": json.dumps(list(widths))}
+        about = {"digests": list(digests), "widths": list(widths), "channels_last": [_channels_last(v) for v in values]}
+        metadata = {key: json.dumps(value) for key, value in about.items()}
         publish_object(self.folder, "", ".safetensors", lambda temp: save_file(tensors, temp, metadata))
 
     def gather(self, digests: Sequence[str]) -> tuple[Tensor, ...]:
         """Rows in the order asked, as a flat tuple of tensors, batch first."""
         places = torch.tensor([self.rows[d] for d in digests])
         used = sorted(set(places[:, 0].tolist()))
-        out = tuple(t.new_empty((len(digests), *t.shape[1:])) for t in self.shards[used[0]])
+        widest = max((self.shards[n] for n in used), key=lambda parts: parts[0][0].numel())  # gray rows spread into it
+        formats = [torch.channels_last if last else torch.contiguous_format for last in self.channels_last]
+        shapes = [(len(digests), *t.shape[1:]) for t in widest]
+        out = tuple(
+            torch.empty(shape, dtype=t.dtype, memory_format=form)
+            for shape, t, form in zip(shapes, widest, formats, strict=True)
+        )
         for number in used:
             here = (places[:, 0] == number).nonzero()[:, 0]
             for target, shard in zip(out, self.shards[number], strict=True):
@@ -119,7 +132,7 @@ class Activations:
             return self.features(digests)
         value = self.cut.gather(digests)
         if self.depth == 0:
-            return images.normalise(value[0], self.spec)
+            return to_input(value[0], self.spec, value[0].device)
         return value[0] if len(value) == 1 else value
 
     def features(self, digests: Sequence[str]) -> Tensor:
@@ -160,39 +173,54 @@ def at(
     )
 
 
-def read_batches(
-    paths: Sequence[str], spec: Input, batch_size: int, device: torch.device, failed: dict[str, str] | None = None
-) -> Iterator[tuple[Sequence[str], Tensor, Tensor]]:
-    """Decode ahead on all cores: (paths, uint8 [B, C, H, W], normalised float input on the device).
+def map_images(
+    function: Callable[[Sequence[str], Tensor, Tensor], T],
+    paths: Sequence[str],
+    spec: Input,
+    device: torch.device,
+    failed: dict[str, str] | None = None,
+) -> Iterator[T]:
+    """Decode images and apply `function` batch by batch, in order, in inference mode.
+
+    Each core decodes and computes a batch of its own on one thread: no core waits for another at the
+    end of every layer, which costs a busy machine most of its time. Memory is bounded by a few batches.
 
     Args:
+        function: gets paths, uint8 pixels [B, C, H, W] and the normalised input on the device.
         failed: gets path -> reason of images that cannot be read, which are then left out;
             without it the first one raises `BadImage`.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as workers:
-        ahead: deque[list[tuple[str, Future[Tensor]]]] = deque()
-        starts = iter(range(0, len(paths), batch_size))
-        while True:
-            while len(ahead) < 3 and (start := next(starts, None)) is not None:
-                chunk = paths[start : start + batch_size]
-                ahead.append([(path, workers.submit(_load, path, spec)) for path in chunk])
-            if not ahead:
-                return
-            rows: dict[str, Tensor] = {}
-            for path, future in ahead.popleft():
-                try:
-                    rows[path] = future.result()
-                except BadImage as error:
-                    if failed is None:
-                        raise BadImage(f"{path}: {error}. Remove it and start again.") from error
-                    failed[path] = str(error)
-            if rows:
-                raw = _stack(list(rows.values()))
-                yield list(rows), raw, to_input(raw, spec, device)
 
+    def work(chunk: Sequence[str]) -> tuple[T | None, dict[str, str]]:
+        rows: dict[str, Tensor] = {}
+        errors: dict[str, str] = {}
+        for path in chunk:
+            try:
+                rows[path] = images.pixels(images.decode(path), spec)
+            except BadImage as error:
+                errors[path] = str(error)
+        if not rows:
+            return None, errors
+        raw = _stack(list(rows.values()))
+        with torch.inference_mode():
+            return function(list(rows), raw, to_input(raw, spec, device)), errors
 
-def _load(path: str, spec: Input) -> Tensor:
-    return images.pixels(images.decode(path), spec)
+    size = 16 if device.type == "cpu" else 64
+    chunks = iter([paths[i : i + size] for i in range(0, len(paths), size)])
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as workers:
+        ahead = deque(workers.submit(work, chunk) for chunk in islice(chunks, 2 * cores))
+        while ahead:
+            result, errors = ahead.popleft().result()
+            if errors and failed is None:
+                path, reason = next(iter(errors.items()))
+                workers.shutdown(wait=False, cancel_futures=True)
+                raise BadImage(f"{path}: {reason}. Remove it and start again.")
+            if failed is not None:
+                failed.update(errors)
+            ahead.extend(workers.submit(work, chunk) for chunk in islice(chunks, 1))
+            if result is not None:
+                yield result
 
 
 def to_input(raw: Tensor, spec: Input, device: torch.device) -> Tensor:
@@ -214,21 +242,23 @@ def _fill(
     backbone: Backbone, depth: int, wanted: list[tuple[str, str]], cut: Shelf, pooled: Shelf, console: Console
 ) -> None:
     """One pass: prefix, boundary kept, the rest of the pretrained stages for their pooled features."""
-    device = device_of(backbone)
-    batch_size = 16 if device.type == "cpu" else 64
     digest_of = {path: digest for digest, path in wanted}
+
+    def rows(paths: Sequence[str], raw: Tensor, x: Tensor) -> tuple[list[Row], list[int]]:
+        boundary, stages = _forward(backbone, depth, raw, x)
+        pooled_rows = torch.cat(stages, dim=1).float().cpu()
+        found = [Row(digest_of[p], tuple(t[i] for t in boundary), pooled_rows[i]) for i, p in enumerate(paths)]
+        return found, [stage.shape[1] for stage in stages]
+
     kept: list[Row] = []
     widths: list[int] = []
-    with torch.inference_mode(), console.track("Frozen pass", len(wanted)) as advance:
-        for paths, raw, x in read_batches([p for _, p in wanted], backbone.card.input, batch_size, device):
-            boundary, stages = _forward(backbone, depth, raw, x)
-            widths, pooled_rows = [s.shape[1] for s in stages], torch.cat(stages, dim=1).float().cpu()
-            for i, path in enumerate(paths):
-                kept.append(Row(digest_of[path], tuple(t[i] for t in boundary), pooled_rows[i]))
+    with console.track("Frozen pass", len(wanted)) as advance:
+        for found, widths in map_images(rows, [p for _, p in wanted], backbone.card.input, device_of(backbone)):
+            kept += found
             if len(kept) * kept[0].size_bytes > SHARD_BYTES:
                 _publish(kept, cut, pooled, widths)
                 kept = []
-            advance(len(paths))
+            advance(len(found))
     if kept:
         _publish(kept, cut, pooled, widths)
     cut.refresh()
@@ -268,7 +298,18 @@ def _publish(kept: list[Row], cut: Shelf, pooled: Shelf, widths: Sequence[int]) 
     if cut.kind == "pixels":  # gray and colour images of different batches meet in one shard
         cut.add(digests, [_stack([row.boundary[0] for row in kept])])
     elif cut.kind == "boundary":
-        cut.add(digests, [torch.stack(parts) for parts in zip(*(row.boundary for row in kept), strict=True)])
+        cut.add(digests, [_stack_alike(parts) for parts in zip(*(row.boundary for row in kept), strict=True)])
+
+
+def _stack_alike(rows: Sequence[Tensor]) -> Tensor:
+    """Rows to one tensor that lies in memory as the rows do (`torch.stack` alone forgets channels-last)."""
+    stacked, row = torch.stack(list(rows)), rows[0]
+    alike = row.ndim == 3 and not row.is_contiguous() and row.movedim(0, -1).is_contiguous()
+    return stacked.contiguous(memory_format=torch.channels_last) if alike else stacked
+
+
+def _channels_last(value: Tensor) -> bool:
+    return value.ndim == 4 and not value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last)
 
 
 def _shelf(backbone: Backbone, kind: Kind, depth: int, folder: Path) -> Shelf:

@@ -6,11 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo_core import components
 from zoo_core.card import Card
 from zoo_core.layers import Registry, load_registry
 from zoo_core.plugins import Plugins, discover
-from zoo_core.recipe import Recipe
 
 if TYPE_CHECKING:
     from zoo_core.backbone import Backbone
@@ -75,7 +73,9 @@ def finetune(
         force: replace a run that is there.
         fields: the recipe's other fields: epochs, budget, lr, batch_size, seed, device, ...
     """
+    from zoo_core import components
     from zoo_core.engine import finetune as run_recipe
+    from zoo_core.recipe import Recipe
 
     plugins = installed()
     recipe = Recipe.of(

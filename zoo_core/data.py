@@ -210,7 +210,7 @@ def _look(rows: Sequence[Row], console: Console) -> tuple[dict[str, str], dict[s
             return row.path, content, sha
         except OSError as error:
             return row.path, "", error.strerror or str(error)
-        except BadImage as error:
+        except (BadImage, ValueError) as error:  # ValueError: a path that no file can have
             return row.path, "", str(error)
 
     good: dict[str, str] = {}

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from zoo_core.card import PERMISSIVE, Card, Facet, Openness
 from zoo_core.errors import BadCard, BadOption, CardExists, UnknownBackbone, ZooError, near
-from zoo_core.files import read_json, write_json
+from zoo_core.files import read_json, read_text, write_json, write_text
 from zoo_core.places import home_folder
 from zoo_core.plugins import Plugins
-from zoo_core.weights import local_source
 
 SCHEMA = 1
+_HEAD = f'{{"schema": {SCHEMA}, "cards": {{'
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ class Registry:
         Raises:
             CardExists, UnknownBackbone, WeightsMissing, BadOption.
         """
+        from zoo_core.weights import local_source
+
         base = self.get(like) if like else Card(name, provider or "", architecture or "")
         if not (base.provider and base.architecture):
             raise BadOption("register needs --like CARD, or --provider and --architecture. See zoo register --help.")
@@ -146,7 +149,8 @@ def load_registry(plugins: Plugins, project: Path | None = None) -> Registry:
     problems: list[str] = []
     for name, path in _files(plugins, project):
         try:
-            layers.append(Layer(name, path, read_entries(path, shipped=name not in ("user", "project"))))
+            shipped = name not in ("user", "project")
+            layers.append(Layer(name, path, ShippedCards(path) if shipped else read_entries(path)))
         except ZooError as error:
             problems.append(str(error))
     return Registry(tuple(layers), tuple(problems))
@@ -173,9 +177,9 @@ def _own_folder(project: bool) -> Path:
     return (found.parent if found else Path.cwd()) / "registry.d"
 
 
-def read_entries(path: Path, *, shipped: bool = False) -> dict[str, Any]:
-    """The `cards` of a registry file, with its schema number checked."""
-    data = read_json(path, shipped=shipped)
+def read_entries(path: Path) -> dict[str, Any]:
+    """The `cards` of a registry file, read strictly, its schema number checked."""
+    data = read_json(path)
     if not isinstance(data, dict) or not isinstance(data.get("cards"), dict):
         raise BadCard(f"{path}: expected an object with 'schema' and 'cards'.")
     if data.get("schema") != SCHEMA:
@@ -186,20 +190,41 @@ def read_entries(path: Path, *, shipped: bool = False) -> dict[str, Any]:
     return cards
 
 
+class ShippedCards(Mapping[str, Any]):
+    """The cards of a file that `write_shipped` wrote, a card a line, each parsed when it is asked for.
+
+    Such files come with installed code, which is trusted anyway; listing thousands of cards must not
+    take longer than starting Python a few times. A file of another form is read whole and strictly.
+    """
+
+    def __init__(self, path: Path):
+        head, *lines = read_text(path).splitlines() or [""]
+        if head == _HEAD:
+            self._lines: dict[str, Any] = {line[1 : line.index('"', 1)]: line for line in lines if line[:1] == '"'}
+        else:
+            self._lines = read_entries(path)
+
+    def __getitem__(self, name: str) -> Any:
+        line = self._lines[name]
+        return json.loads(line[len(name) + 3 :].rstrip(",")) if isinstance(line, str) else line
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+
+def write_shipped(path: Path, cards: Mapping[str, Any]) -> None:
+    """Write a cards file with sorted names and keys, a card a line: diffs show the cards that changed."""
+    lines = [f"{json.dumps(n)}:{json.dumps(cards[n], sort_keys=True, ensure_ascii=False)}" for n in sorted(cards)]
+    write_text(path, _HEAD + "\n" + ",\n".join(lines) + "\n}}\n")
+
+
 def index_path() -> Path:
     """The zoo's own index: packaged beside this file, or at the top of a checkout."""
     packaged = Path(__file__).with_name("registry.json")
     return packaged if packaged.exists() else Path(__file__).parents[1] / "registry.json"
-
-
-def build_index(plugins: Plugins, packages: Sequence[str]) -> dict[str, Any]:
-    """The content of `registry.json`: every card of the given first-party packages."""
-    cards: dict[str, Any] = {}
-    for plugin, path in _plugin_files(plugins):
-        if plugin in packages:
-            for name, entry in read_entries(path).items():
-                cards[name] = Card.from_json(name, entry).to_json()
-    return {"schema": SCHEMA, "cards": cards}
 
 
 def _files(plugins: Plugins, project: Path | None) -> list[tuple[str, Path]]:

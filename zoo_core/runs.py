@@ -24,6 +24,8 @@ from zoo_core.recipe import Recipe
 from zoo_core.types import FreezePlan, Phase, Task
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from zoo_core.fit import Model
 
 RUN_FORMAT = 1
@@ -84,24 +86,26 @@ class Run:
     def classes(self) -> tuple[str, ...]:
         return tuple(read_json(self.path / "labels.json")["classes"])
 
-    def predict(self, sources: Sequence[str | Path] | str | Path, batch_size: int = 16) -> Iterator[Prediction]:
+    def predict(self, sources: Sequence[str | Path] | str | Path) -> Iterator[Prediction]:
         """Predict image files, or all images in folders; a bad image gives a prediction with an `error`."""
-        import torch
-
         from zoo_core import activations, data
 
         model = self._model
+
+        def answers(paths: Sequence[str], _: Tensor, x: Tensor) -> list[Prediction]:
+            table = model.builder.probabilities(model.head(model.backbone(x))).cpu().tolist()
+            return [self._answer(path, row) for path, row in zip(paths, table, strict=True)]
+
         files = data.image_files([sources] if isinstance(sources, str | Path) else sources)
         failed: dict[str, str] = {}
-        batches = activations.read_batches([str(f) for f in files], self.card.input, batch_size, model.device, failed)
-        with torch.inference_mode():
-            for paths, _, x in batches:
-                table = model.builder.probabilities(model.head(model.backbone(x))).cpu().tolist()
-                for path, row in zip(paths, table, strict=True):
-                    best = max(range(len(row)), key=row.__getitem__)
-                    yield Prediction(path, self.classes[best], row[best], dict(zip(self.classes, row, strict=True)))
+        for batch in activations.map_images(answers, [str(f) for f in files], self.card.input, model.device, failed):
+            yield from batch
         for path, reason in failed.items():
             yield Prediction(path, error=reason)
+
+    def _answer(self, path: str, row: list[float]) -> Prediction:
+        best = max(range(len(row)), key=row.__getitem__)
+        return Prediction(path, self.classes[best], row[best], dict(zip(self.classes, row, strict=True)))
 
     def evaluate(self, task: Task) -> dict[str, Any]:
         """Figures on labelled data whose classes the run knows; classes are matched by name.

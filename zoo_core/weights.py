@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import pickle
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from zoo_core.card import Card, Source
-from zoo_core.errors import BadCard, DigestMismatch, WeightsMissing
+from zoo_core.errors import BadCard, DigestMismatch, WeightsMismatch, WeightsMissing
 from zoo_core.files import publish_object, sha256_file
 from zoo_core.places import cache_folder
 
@@ -92,12 +93,15 @@ def read(path: Path, source: Source) -> Weights:
                 f"Pin it in the card (sha256: {sha}) if you trust it, or convert it to safetensors."
             )
         path = _converted(path, sha)
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, framework="pt") as file:
-        order = (file.metadata() or {}).get("order")
-        names = json.loads(order) if order else list(file.keys())
-        return Weights({name: file.get_tensor(name) for name in names}, source, sha)
+    try:
+        with safe_open(path, framework="pt") as file:
+            order = (file.metadata() or {}).get("order")
+            names = json.loads(order) if order else list(file.keys())
+            return Weights({name: file.get_tensor(name) for name in names}, source, sha)
+    except SafetensorError as error:
+        raise WeightsMismatch(f"{path} is no whole safetensors file: {error}. Get it again.") from error
 
 
 def load_backbone(card: Card, plugins: Plugins, pretrained: bool = True) -> Backbone:
@@ -163,15 +167,24 @@ def _converted(path: Path, sha: str) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    state = state.get("state_dict", state.get("model", state))
-    tensors = {name: value.clone().contiguous() for name, value in state.items()}
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state.get("model", state))
+        tensors = {name: value.clone().contiguous() for name, value in state.items()}
+    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
+        raise WeightsMismatch(
+            f"{path} cannot be read as tensors alone ({type(error).__name__}); "
+            "expected a state dict saved by torch. Convert it to safetensors where you trust it."
+        ) from error
     order = {"order": json.dumps(list(tensors))}  # safetensors sorts names; `by-order` needs the file's own order
     return publish_object(folder, f"{sha}-", ".safetensors", lambda temp: save_file(tensors, temp, order))
 
 
 def _hub_parts(source: Source) -> tuple[str, str]:
-    owner, repo, name = source.uri.removeprefix("hf:").split("/", 2)
+    owner, _, rest = source.uri.removeprefix("hf:").partition("/")
+    repo, _, name = rest.partition("/")
+    if not name:
+        raise BadCard(f"weight source {source.uri!r}: expected hf:owner/repo/file.")
     return f"{owner}/{repo}", name
 
 

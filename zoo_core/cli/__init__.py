@@ -71,7 +71,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line. Exit code 0, 1 for a failure, 2 for a mistake in what was asked, 130 for Ctrl-C."""
     try:
-        code = cli.main(standalone_mode=False, auto_envvar_prefix="ZOO")
+        code = cli.main(prog_name="zoo", standalone_mode=False, auto_envvar_prefix="ZOO")
     except click.exceptions.Abort:
         _fail("stopped.", 130)
     except click.UsageError as error:

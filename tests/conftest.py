@@ -1,0 +1,75 @@
+"""Five fixtures: every test alone in its own folders, a labelled folder, a real plugin with a tiny backbone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch on import; threads waiting for one another on tiny
+# tensors made these tests up to 25 times slower on a busy machine
+
+from zoo_core import api
+from zoo_core.layers import load_registry
+from zoo_core.plugins import discover
+from zoo_core.weights import load_backbone
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path, monkeypatch):
+    """A cache, a home and a working directory of the test's own; no `ZOO_` variable from outside."""
+    for name in [n for n in os.environ if n.startswith("ZOO_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    api.installed.cache_clear()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of three class folders, ten small images each, that differ in colour and are never equal."""
+    return make_photos(tmp_path / "photos")
+
+
+@pytest.fixture
+def plugins():
+    """The core and the tiny plugin, found through an entry point like any other."""
+    import zoo_tiny
+
+    dist = SimpleNamespace(name="zoo-tiny", version="1.0")
+    return discover([SimpleNamespace(name="tiny", value="zoo_tiny", dist=dist, load=lambda: zoo_tiny)], {})
+
+
+@pytest.fixture
+def tiny(plugins):
+    """The tiny backbone with its pretrained weights."""
+    return load_backbone(load_registry(plugins).get("tiny/net"), plugins)
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """The tiny plugin as pip would have installed it, also for subprocesses: `zoo` finds it by itself."""
+    site, tests = tmp_path / "site", str(Path(__file__).parent)
+    info = site / "zoo_tiny-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: zoo-tiny\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[zoo]\ntiny = zoo_tiny\n")
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(site), tests)))
+
+
+def make_photos(folder: Path, classes=("blue", "green", "red"), each: int = 10, seed: int = 0) -> Path:
+    """Class folders of noisy 40x36 PNG files, each class with a colour of its own."""
+    rng = np.random.default_rng(seed)
+    for i, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for number in range(each):
+            noise = rng.integers(0, 120, (36, 40, 3))
+            noise[..., i % 3] += 100
+            Image.fromarray(noise.astype(np.uint8)).save(folder / name / f"{number:02d}.png")
+    return folder

@@ -1,0 +1,115 @@
+"""Image towers of open_clip as chains of stages: its own ViTs and ResNets, and those that timm supplies."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from zoo_core.card import Card
+from zoo_core.errors import BadCard, WeightsMismatch, near
+from zoo_core.timm_provider import Weights, from_patterns, levels_by, stages_of, timm_levels
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zoo_core.backbone import Backbone
+    from zoo_core.tracing import Levels
+
+_OWN_GROUPS = {
+    "stem": r"visual\.(?:conv\d|bn\d|class_embedding|positional_embedding|patchnorm_pre_ln|ln_pre)",
+    "blocks": [(r"visual\.transformer\.resblocks\.(\d+)", None), (r"visual\.layer(\d+)", None)],
+}
+"""open_clip's own towers have no group matcher; what follows the blocks (ln_post, proj, attnpool) comes last."""
+
+
+class OpenClipProvider:
+    """Loads the image tower of any open_clip model as a chain of stages, up to the shared embedding."""
+
+    def load(self, card: Card, weights: Weights | None) -> Backbone:
+        """Build the backbone of a card; `architecture` is open_clip's model name, e.g. `ViT-B-32`.
+
+        Args:
+            weights: open_clip's state dict (tensors of the image tower start with `visual.`) with its source;
+                None means random weights.
+
+        Raises:
+            BadCard: open_clip has no such model.
+            WeightsMismatch: a tensor of the weights does not fit; names the first.
+            NotAChain: the tower cannot be cut into stages; says why.
+        """
+        import torch
+
+        from zoo_core.backbone import Backbone
+
+        model = image_tower(card).eval()
+        if weights is not None:
+            _fill(model, card, weights)
+        example = torch.zeros(1, *card.input.size)
+        stages = stages_of(model, example, tower_levels(model))
+        with torch.no_grad():
+            width = model(example).shape[1]
+        note = "random weights, as asked for" if weights is None else weights.note
+        return Backbone(card, model, stages, width, pretrained=weights is not None, weights_note=note)
+
+
+def image_tower(card: Card) -> Any:
+    """The model's image tower alone, its tensors named as in the whole model: `visual.…`."""
+    import open_clip
+    from open_clip.model import _build_vision_tower
+    from torch import Tensor, nn
+
+    config = open_clip.get_model_config(card.architecture)
+    if config is None:
+        known = open_clip.list_models()
+        raise BadCard(
+            f"open_clip {open_clip.__version__} has no model {card.architecture!r}. {near(card.architecture, known)}"
+        )
+
+    class ImageTower(nn.Module):
+        """`encode_image` of the whole model."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            vision = {**config["vision_cfg"], "timm_model_pretrained": False}
+            if card.input.size[1] != vision.get("image_size", 224):
+                vision["image_size"] = card.input.size[1]
+            self.visual = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
+
+        def forward(self, x: Tensor) -> Tensor:
+            features = self.visual(x)
+            first: Tensor = features[0] if isinstance(features, tuple) else features
+            return first
+
+    return ImageTower()
+
+
+def tower_levels(model: nn.Module) -> Levels:
+    """(level, stage name) of every tensor: timm's groups for timm's towers, open_clip's modules for its own."""
+    trunk: Any = getattr(model.visual, "trunk", None)
+    if trunk is None:
+        return {
+            n: (i, s.removeprefix("visual."))
+            for n, (i, s) in levels_by(partial(from_patterns, _OWN_GROUPS), model).items()
+        }
+    levels = {f"visual.trunk.{name}": place for name, place in timm_levels(trunk).items()}
+    last = 1 + max(level for level, _ in levels.values())
+    names = [n for n, _ in [*model.named_parameters(), *model.named_buffers()]]
+    return {name: levels.get(name, (last, "head")) for name in names}
+
+
+def _fill(model: nn.Module, card: Card, weights: Weights) -> None:
+    """Load the image tower's part of a state dict by name, position embeddings resized as open_clip does."""
+    from open_clip.model import resize_pos_embed
+
+    if weights.source.mapping != "by-name":
+        raise WeightsMismatch(f"{card.name}: open_clip weights are mapped by name, got {weights.source.mapping!r}.")
+    tensors = {name: t for name, t in weights.tensors.items() if name.startswith("visual.")}
+    try:
+        resize_pos_embed(tensors, model)
+        model.load_state_dict(tensors)
+    except (RuntimeError, KeyError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise WeightsMismatch(
+            f"the weights {weights.source.uri} do not fit {card.architecture}: {lines[min(1, len(lines) - 1)]} "
+            "Expected open_clip's names and shapes."
+        ) from error
