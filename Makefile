@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 FOLDERS := $(patsubst %/pyproject.toml,%,$(PLUGINS))
 
-.PHONY: demo test lint install index clean
+.PHONY: demo test lint install index families clean
 
 demo: install  ## fine-tune on real images with real weights
 	$(BIN)/zoo demo
@@ -27,6 +27,9 @@ $(VENV)/.installed: pyproject.toml $(PLUGINS)
 
 index: install  ## generate the plugins' cards and registry.json again
 	$(BIN)/python plugins/make_cards.py
+
+families: install  ## cut every model family at every depth and compare with the whole (long)
+	$(BIN)/python benchmarks/families.py --update
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

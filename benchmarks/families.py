@@ -6,7 +6,8 @@ to `families.json`, no longer does.
 
     python benchmarks/families.py                    all of them
     python benchmarks/families.py --only resnet eva  some
-    python benchmarks/families.py --update           and write the table (delete it to choose members again)
+    python benchmarks/families.py --update           and write families.json and docs/families.md
+                                                     (delete the first to choose members again)
 """
 
 from __future__ import annotations
@@ -17,19 +18,26 @@ import json
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo_core.backbone import Backbone, Chain, Value
 from zoo_core.card import Card, Input
+from zoo_core.console import Console
 from zoo_core.errors import ZooError
+from zoo_core.fit import Model, Schedule, Side, fit
+from zoo_core.heads import Linear
 from zoo_core.open_clip_provider import OpenClipProvider, image_tower
+from zoo_core.regimes import NewOnly
 from zoo_core.timm_provider import TimmProvider, create
+from zoo_core.types import FreezePlan, Phase
 
 TABLE = Path(__file__).with_suffix(".json")
+DOCUMENT = Path(__file__).parents[1] / "docs" / "families.md"
 SIZES = (64, 96, 128, 160, 192, 224, 256)
 MAX_PARAMETERS = 500_000_000
 """Float32 weights, gradients never: about 2 GB of weights and as much again for activations of five examples."""
@@ -39,7 +47,7 @@ def main() -> int:
     """Run the check; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="families (timm) or towers (open_clip)")
-    parser.add_argument("--update", action="store_true", help="write families.json")
+    parser.add_argument("--update", action="store_true", help="write families.json and docs/families.md")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     before: dict[str, dict[str, Any]] = json.loads(TABLE.read_text()) if TABLE.exists() else {}
@@ -47,8 +55,10 @@ def main() -> int:
     for name in wanted(options.only):
         after[name] = check(name, before.get(name, {}))
         if options.update:  # at once: a run that is stopped keeps what it found
-            TABLE.write_text(json.dumps({**before, **after}, indent=1, sort_keys=True) + "\n")
-    summary(after)
+            rows = {**before, **after}
+            TABLE.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
+            DOCUMENT.write_text(document(rows))
+    print(summary(after))
     lost = [n for n, row in after.items() if "reason" in row and "reason" not in before.get(n, {"reason": ""})]
     if lost:
         print(f"worked before, and no longer: {', '.join(lost)}")
@@ -87,6 +97,7 @@ def check(name: str, known: dict[str, Any]) -> dict[str, Any]:
         row["stages"] = [stage.name for stage in backbone.stages]
         row["crossing"] = equal_at_every_cut(backbone)
         row["training"] = equal_in_training(backbone)
+        row["frozen"] = stands_still(backbone)
     except Skip as skip:
         row["skipped"] = row["reason"] = str(skip)
     except ZooError as error:
@@ -221,6 +232,33 @@ def equal_in_training(backbone: Backbone) -> bool:
     return same(*results)
 
 
+def stands_still(backbone: Backbone) -> list[int]:
+    """Depths at which an epoch of training left every bit of the frozen stages as it was; raises where it did not."""
+    count = len(backbone.stages)
+    depths = sorted({1, count // 2, count - 1, count} - {0})
+    for depth in depths:
+        before, whole = backbone.digest(depth), backbone.digest()
+        x = torch.randn(4, *backbone.card.input.size, generator=torch.Generator().manual_seed(depth))
+        prefix, _ = backbone.cut(depth)
+        backbone.freeze(depth)
+        backbone.model.train()
+        if any(module.training for module in prefix.modules() if module is not prefix and module is not prefix.links):
+            raise ValueError(f"train() woke a module of the {depth} frozen stages")
+
+        def boundary(rows: Sequence[str], prefix: Chain = prefix, x: Tensor = x) -> Value:
+            with torch.no_grad():
+                return prefix(x[[int(row) for row in rows]])
+
+        model = Model(backbone, nn.Linear(backbone.feature_dim, 2), Linear(), FreezePlan((Phase(depth),), "a check"))
+        side, none = Side("0123", torch.tensor([0, 1, 0, 1])), Side("", torch.empty(0, dtype=torch.long))
+        fit(model, NewOnly(), Schedule(epochs=1, batch_size=2, lr=1e-4), boundary, side, none, 0, Console())
+        if backbone.digest(depth) != before:
+            raise ValueError(f"training changed one of the {depth} frozen stages")
+        if depth < count and backbone.digest() == whole:
+            raise ValueError(f"training behind {depth} frozen stages changed nothing")
+    return depths
+
+
 def tensors(value: Value) -> tuple[Tensor, ...]:
     return value if isinstance(value, tuple) else (value,)
 
@@ -235,17 +273,42 @@ def same(a: Value, b: Value) -> bool:
     return all(torch.equal(s.nan_to_num(), t.nan_to_num()) for s, t in pairs)
 
 
-def summary(rows: dict[str, dict[str, Any]]) -> None:
+def summary(rows: dict[str, dict[str, Any]]) -> str:
     """`N of M families, K cuts, all equal`, then each exception with its reason."""
     good = {name: row for name, row in rows.items() if "reason" not in row}
     cuts = sum(len(row["stages"]) + 1 for row in good.values())
-    print(f"{len(good)} of {len(rows)} families, {cuts} cuts, all equal")
-    for name, row in rows.items():
-        if "reason" in row:
-            print(f"  {name}: {row['reason']}")
+    lines = [f"{len(good)} of {len(rows)} families, {cuts} cuts, all equal"]
+    lines += [f"  {name}: {row['reason']}" for name, row in rows.items() if "reason" in row]
     other = [name for name, row in good.items() if not row["training"]]
     if other:
-        print(f"  in training mode other random numbers than upstream: {', '.join(other)}")
+        lines.append(f"  in training mode other random numbers than upstream: {', '.join(other)}")
+    lines.append("  one epoch of training at up to four depths each: every frozen bit stood still")
+    return "\n".join(lines)
+
+
+def document(rows: dict[str, dict[str, Any]]) -> str:
+    """The table as a page of the documentation."""
+    rows = dict(sorted(rows.items()))
+    lines = [
+        "# Families and cuts",
+        "",
+        "Made by `make families` (`python benchmarks/families.py --update`); what is checked: [stages.md](stages.md).",
+        "",
+        "```",
+        summary(rows),
+        "```",
+        "",
+        "Tensors: the most that cross one cut of that model. Input: the smallest side that the model was run with.",
+        "",
+        "| family | model | input | stages | tensors |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        if "reason" not in row:
+            shown = row["stages"] if len(row["stages"]) < 7 else [*row["stages"][:3], "...", *row["stages"][-2:]]
+            stages = f"{len(row['stages'])}: {', '.join(shown)}"
+            lines.append(f"| {name} | {row['model']} | {row['size']} | {stages} | {max(row['crossing'], default=0)} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -250,12 +251,38 @@ def _plain(value: Any) -> Any:
 def values_of(model: nn.Module, graph: fx.Graph, batch: Tensor) -> dict[fx.Node, Any]:
     """Every node's value for one batch; the model's buffers and the random state stay as they were."""
     runner = _Runner(model, garbage_collect_values=False, graph=graph)
+    with undisturbed(model):
+        runner.run(batch.clone())
+    return {**dict.fromkeys(graph.nodes), **runner.env}
+
+
+def tuples_of(model: nn.Module, batch: Tensor) -> dict[str, Any]:
+    """Name -> output of the modules that return tuples or lists; the model stays as it was."""
+    found: dict[str, Any] = {}
+
+    def keep(name: str, output: Any) -> None:
+        if isinstance(output, tuple | list):
+            found[name] = output
+
+    hooks = [
+        module.register_forward_hook(lambda _, __, output, name=name: keep(name, output))
+        for name, module in model.named_modules()
+    ]
+    with undisturbed(model):
+        model(batch.clone())
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Afterwards the model's buffers and the random state are as they were."""
     kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with torch.random.fork_rng(devices=[]):
-        runner.run(batch.clone())
+        yield
     for name, buffer in model.named_buffers():
         buffer.copy_(kept[name])
-    return {**dict.fromkeys(graph.nodes), **runner.env}
 
 
 def tensor_names(model: nn.Module) -> dict[int, str]:

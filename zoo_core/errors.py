@@ -5,7 +5,6 @@ A message says what was given, what was expected, and ends with what to type nex
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -123,5 +122,7 @@ def near(name: str, names: Iterable[str]) -> str:
     >>> near("linaer", ["linear", "mlp"])
     'Did you mean linear?'
     """
+    import difflib
+
     found = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
     return f"Did you mean {' or '.join(found)}?" if found else ""

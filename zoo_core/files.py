@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -91,6 +90,8 @@ def parse_json(text: str, where: str) -> Any:
 
 def sha256_file(path: Path) -> str:
     """sha256 (hex) of a file's bytes."""
+    import hashlib
+
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -6,7 +6,6 @@ Layers: the packaged index < installed plugins < the user's < the project's. No 
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -47,10 +46,11 @@ class Registry:
 
     def names(self, pattern: str = "*") -> list[str]:
         """Card names that match a shell pattern, or contain it when it has no wildcard; sorted."""
+        everything = sorted({name for layer in self.layers for name in layer.entries})
+        pattern = pattern.lower()
         if not any(c in pattern for c in "*?["):
-            pattern = f"*{pattern}*"
-        everything = {name for layer in self.layers for name in layer.entries}
-        return sorted(name for name in everything if fnmatch.fnmatch(name.lower(), pattern.lower()))
+            return [name for name in everything if pattern in name.lower()]
+        return [name for name in everything if fnmatch.fnmatchcase(name.lower(), pattern)]
 
     def cards(self, pattern: str = "*") -> list[Card]:
         """The cards behind `names(pattern)`."""
@@ -64,6 +64,16 @@ class Registry:
             BadCard: the entry does not fit the schema.
         """
         return Card.from_json(name, self.layer_of(name).entries[name])
+
+    def entry(self, name: str) -> dict[str, Any]:
+        """One card as plain data: fields that have their default are left out. For long lists.
+
+        Raises:
+            BadCard: the entry of a user's or project's layer does not fit the schema.
+        """
+        layer = self.layer_of(name)
+        entry: dict[str, Any] = layer.entries[name]
+        return entry if isinstance(layer.entries, ShippedCards) else Card.from_json(name, entry).to_json()
 
     def layer_of(self, name: str) -> Layer:
         """The layer whose entry wins."""
@@ -208,6 +218,9 @@ class ShippedCards(Mapping[str, Any]):
         line = self._lines[name]
         return json.loads(line[len(name) + 3 :].rstrip(",")) if isinstance(line, str) else line
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._lines
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._lines)
 
@@ -242,6 +255,8 @@ def _files(plugins: Plugins, project: Path | None) -> list[tuple[str, Path]]:
 
 def _entry_path(folder: Path, name: str) -> Path:
     """A name never becomes a path: entries are files named by the digest of their card's name."""
+    import hashlib
+
     return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.json"
 
 

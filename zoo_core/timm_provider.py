@@ -9,7 +9,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zoo_core.card import Card, Source
-from zoo_core.errors import BadCard, UnstagedTensor, WeightsMismatch, near
+from zoo_core.errors import BadCard, NotAChain, UnstagedTensor, WeightsMismatch, near
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,10 +55,15 @@ class TimmProvider:
         note = "random weights, as asked for"
         if weights is not None:
             classifier, note = load_weights(model, card, weights), weights.note
-        stages = stages_of(model, torch.zeros(1, *card.input.size))
+        example = torch.zeros(1, *card.input.size)
         with torch.no_grad():
-            features = model(torch.zeros(1, *card.input.size))
-        width = features.shape[1]
+            features = model(example)
+        if features.ndim != 2:
+            raise NotAChain(
+                f"{card.architecture} gives features of shape {['B', *features.shape[1:]]}, not one row per image. "
+                f"Use a member that pools: zoo list {card.architecture.partition('_enc')[0]}"
+            )
+        stages, width = stages_of(model, example), features.shape[1]
         return Backbone(card, model, stages, width, classifier, pretrained=weights is not None, weights_note=note)
 
 

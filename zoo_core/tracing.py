@@ -22,7 +22,7 @@ from torch import Tensor, fx, nn
 
 from zoo_core.backbone import Stage, Value
 from zoo_core.crossing import enter, flat
-from zoo_core.cutting import Cutter, stage_modules, tensor_names, tensors_of, values_of
+from zoo_core.cutting import Cutter, stage_modules, tensor_names, tensors_of, tuples_of
 from zoo_core.errors import NotAChain, UnstagedTensor
 
 Levels: TypeAlias = Mapping[str, tuple[int, str]]
@@ -63,7 +63,7 @@ def trace_stages(
         for training in (False, True):  # what a traced forward does with `self.training` is in the graph
             model.train(training)
             owners = _owners(model, stage_of)  # again: a forward may have replaced its buffers
-            graph = _trace(_Tracer(owners, leaves, functions, pair[0]), model)
+            graph = _trace(_Tracer(owners, leaves, functions, tuples_of(model, pair[0])), model)
             if not cutters or str(graph) != str(cutters[0].graph):
                 cutters.append(Cutter(model, graph, owners, pair))
         model.eval()
@@ -82,27 +82,47 @@ class _Tracer(fx.Tracer):
         owners: Mapping[int, tuple[str, int]],
         leaves: tuple[type, ...],
         functions: tuple[Any, ...],
-        example: Tensor,
+        tuples: Mapping[str, Any],
     ):
         super().__init__(autowrap_functions=functions, param_shapes_constant=True)
-        self.owners, self.leaves, self.example = owners, leaves, example
+        self.owners, self.leaves, self.tuples = owners, leaves, tuples
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, self.leaves) or len({self.owners[id(t)][1] for t in tensors_of(m)}) <= 1
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Sized(node, self)
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         """Unpack a tuple (`*size`) whose length only a run can tell."""
         try:
             found: Iterator[Any] = super().iter(obj)
         except fx.proxy.TraceError:
-            assert isinstance(self.root, nn.Module)
-            value = values_of(self.root, self.graph, self.example)[obj.node]
+            value = self.seen(obj.node)
             if not isinstance(value, tuple | list):
                 raise
-            found = iter(
-                [self.create_proxy("call_function", operator.getitem, (obj, i), {}) for i in range(len(value))]
-            )
+            parts = [(obj, i) for i in range(len(value))]
+            found = iter([self.create_proxy("call_function", operator.getitem, part, {}) for part in parts])
         return found
+
+    def seen(self, node: fx.Node) -> Any:
+        """What a run gave for a module's tuple, or for a part of it."""
+        if node.op == "call_module":
+            return self.tuples.get(str(node.target))
+        if node.target is operator.getitem and isinstance(node.args[0], fx.Node):
+            whole = self.seen(node.args[0])
+            return whole and whole[node.args[1]]
+        return None
+
+
+class _Sized(fx.Proxy):
+    """A proxy whose length is known where a run has shown it."""
+
+    def __len__(self) -> int:
+        value = self.tracer.seen(self.node) if isinstance(self.tracer, _Tracer) else None
+        if not isinstance(value, tuple | list):
+            raise TypeError("the length of a traced value is not known")
+        return len(value)
 
 
 class _ByMode(nn.Module):

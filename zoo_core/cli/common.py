@@ -58,8 +58,8 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         Console().print(view)
         return
     widths = [max(map(len, column)) for column in zip(headings, *texts, strict=True)]
-    for row in [list(headings), *texts]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in [list(headings), *texts]]
+    click.echo("\n".join(lines))
 
 
 def each(decorators: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:

