@@ -70,6 +70,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line. Exit code 0, 1 for a failure, 2 for a mistake in what was asked, 130 for Ctrl-C."""
+    # torch's threads spin while they wait for one another: beside other work on the same cores that made a run
+    # five times slower (54 s against 10 s), and on a quiet machine it gains nothing here. Read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = cli.main(prog_name="zoo", standalone_mode=False, auto_envvar_prefix="ZOO")
     except click.exceptions.Abort:
