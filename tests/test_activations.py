@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo_core import activations, data
+from zoo_core import activations, augment, data, keeping, reading
 from zoo_core.card import Card
-from zoo_core.errors import BadImage
+from zoo_core.errors import BadImage, BadOption
 
 DEPTHS = range(4)
 
@@ -32,7 +32,9 @@ def on_the_spot(body, depth, paths):
     """The boundary of some images, computed without the store."""
     prefix, _ = body.cut(depth)
     spec, cpu = body.card.input, torch.device("cpu")
-    return torch.cat(list(activations.map_images(lambda _, raw, x: prefix(x), list(paths.values()), spec, cpu)))
+    return torch.cat(
+        list(reading.map_images(lambda _, raw, x: prefix(x), list(paths.values()), reading.files(spec), spec, cpu))
+    )
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -198,10 +200,87 @@ def test_map_images(photos, tiny):
     (photos / "red" / "03.png").write_text("no")
     files = [str(p) for p in sorted(photos.rglob("*.png"))]
     spec, cpu, failed = tiny.card.input, torch.device("cpu"), {}
-    batches = list(activations.map_images(lambda paths, raw, x: (paths, raw, x), files, spec, cpu, failed))
+    batches = list(
+        reading.map_images(lambda paths, raw, x: (paths, raw, x), files, reading.files(spec), spec, cpu, failed)
+    )
     (bad,) = [f for f in files if f.endswith("red/03.png")]
     assert sum((list(paths) for paths, _, _ in batches), []) == [f for f in files if f != bad]  # noqa: RUF017
     assert failed == {bad: "not a readable image: starts with b'no'"}
     assert all(len(paths) == len(raw) == len(x) for paths, raw, x in batches)
     with pytest.raises(BadImage, match=r"03\.png: not a readable image.*Remove it and start again"):
-        list(activations.map_images(lambda paths, raw, x: x, files, spec, cpu))
+        list(reading.map_images(lambda paths, raw, x: x, files, reading.files(spec), spec, cpu))
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("mode", ["pixels", "none"])
+def test_other_things_to_keep(tiny, paths, cache, depth, mode):
+    """Keeping pixels, or nothing, gives the tail the same bits as keeping the value at the cut."""
+    expected = activations.at(tiny, depth, paths, cache / "a").boundary(list(paths))
+    acts = activations.at(tiny, depth, paths, cache / "b", mode=mode)
+    assert acts.mode == mode
+    assert torch.equal(acts.boundary(list(paths)), expected)
+    assert torch.equal(acts.features(list(paths)), on_the_spot(tiny, 3, paths))
+    assert activations.at(tiny, depth, paths, cache / "b", mode=mode).misses == 0
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_deeper_cut_carries_on(tiny, paths, cache, before, monkeypatch):
+    """A deeper cut starts from what a shallower one, or the pixels, left there: nothing is decoded again."""
+    activations.at(tiny, before, paths, cache)
+    monkeypatch.setattr(activations.images, "decode", lambda path: pytest.fail("decoded again"))
+    acts = activations.at(tiny, 2, paths, cache)
+    assert acts.misses == 30
+    monkeypatch.undo()
+    assert torch.equal(acts.boundary(list(paths)), on_the_spot(tiny, 2, paths))
+    assert torch.equal(acts.features(list(paths)), on_the_spot(tiny, 3, paths))
+
+
+@pytest.mark.parametrize("stored", ["bf16", "fp16"])
+def test_fewer_bits(tiny, paths, cache, stored):
+    """Activations may be kept in 16 bits: half the space, rounded, on a shelf of their own, in every mode alike."""
+    exact = activations.at(tiny, 1, paths, cache)
+    numbers = activations.Numbers(stored=stored)
+    small = activations.at(tiny, 1, paths, cache, numbers=numbers)
+    kept, whole = small.boundary(list(paths)), exact.boundary(list(paths))
+    assert kept.dtype == torch.float32
+    assert small.cut.folder != exact.cut.folder
+    torch.testing.assert_close(kept, whole, rtol=0.01, atol=0.01)
+    assert not torch.equal(kept, whole)
+    again = activations.at(tiny, 1, paths, cache, mode="none", numbers=numbers)
+    assert torch.equal(again.boundary(list(paths)), kept)
+
+
+def test_views(tiny, paths, cache):
+    """The k-th view of an image is the same each time it is asked for, differs from the others, and is kept."""
+    digest, path = next(iter(paths.items()))
+    rows = {augment.name(digest, k): path for k in range(3)}
+    views = activations.Views("strong", seed=1)
+    first = activations.at(tiny, 1, rows, cache, views=views)
+    value = first.boundary(list(rows))
+    assert not torch.equal(value[0], value[1])
+    assert torch.equal(activations.at(tiny, 1, rows, cache / "again", views=views).boundary(list(rows)), value)
+    assert activations.at(tiny, 1, rows, cache, views=views).misses == 0
+    assert activations.at(tiny, 1, rows, cache, views=activations.Views("strong", seed=2)).misses == 3
+    assert activations.at(tiny, 1, rows, cache, views=activations.Views("light", seed=1)).misses == 3
+
+
+def test_what_to_keep_is_measured(tiny, paths, cache):
+    """`auto` forecasts each way from measured seconds and takes the cheapest that there is room for."""
+    numbers, views = activations.Numbers(), activations.Views()
+    seconds = {"decode": 2.0, "prefix": 8.0, "read": 1.0, "read_pixels": 0.5}
+    assert keeping.forecast(seconds, 5, depth=1) == {"boundary": 15.0, "pixels": 52.5, "none": 60.0}
+    assert keeping.forecast(seconds, 5, depth=0).keys() == {"pixels", "none"}
+    choice = keeping.choose("auto", tiny, 1, paths, cache, 5, 10**9, numbers, views)
+    assert choice.seconds.keys() == seconds.keys()
+    assert choice.bytes_per_image == {"boundary": 8 * 15 * 15 * 4, "pixels": 3 * 32 * 32, "none": 0}[choice.mode]
+    assert keeping.choose("auto", tiny, 1, paths, cache, 5, 10, numbers, views).mode == "none"
+    with pytest.raises(BadOption, match=r"--cache boundary would take 0.0 GB for 30 images; there is room for 0.0 GB"):
+        keeping.choose("boundary", tiny, 1, paths, cache, 5, 10, numbers, views)
+
+
+def test_where_to_keep():
+    """`--cache` names a way of keeping, or a folder."""
+    assert keeping.where("pixels")[0] == "pixels"
+    assert keeping.where("./here") == ("auto", Path("here"))
+    with pytest.raises(BadOption, match=r"--cache pixel: expected auto, boundary.*Did you mean pixels\?"):
+        keeping.where("pixel")

@@ -52,7 +52,8 @@ def make(photos, plugins):
     """Make a run of the tiny backbone on the photos."""
 
     def make(out="run", force=False, plugins=plugins, **fields):
-        recipe = Recipe(**{"data": str(photos), "backbone": "tiny/net", "epochs": 2, "device": "cpu"} | fields)
+        given = {"data": str(photos), "backbone": "tiny/net", "epochs": 2, "device": "cpu", "cache": "boundary"}
+        recipe = Recipe(**given | fields)
         return engine.finetune(recipe, load_registry(plugins), plugins, Path(out), force=force)
 
     return make
@@ -77,7 +78,8 @@ def test_a_run(make, photos, plugins, freeze):
     assert summary["pretrained"] is (freeze != "scratch")
     assert summary["frozen_digest_before"] == summary["frozen_digest_after"]
     assert (summary["data"]["n_train"], summary["data"]["n_val"], summary["data"]["n_test"]) == (18, 6, 6)
-    assert summary["cache"] == {"hits": 0, "misses": 30, "bytes": summary["cache"]["bytes"]}
+    mode = {0: "pixels", 3: "pooled"}.get(FREEZES[freeze], "boundary")
+    assert summary["cache"] == {"hits": 0, "misses": 30, "bytes": summary["cache"]["bytes"], "mode": mode}
     reopened = Run(run.path, plugins)
     written = rows(run.path / "predictions.csv")
     predicted = list(reopened.predict([row["path"] for row in written]))
@@ -151,7 +153,7 @@ def test_twice_the_same(make, freeze):
     first, second = make("first", freeze=freeze), make("second", freeze=freeze)
     assert second.metrics == first.metrics
     assert second.summary["baselines"] == first.summary["baselines"]
-    for name in ("predictions.csv", "labels.json", "recipe.toml", "plan.json"):
+    for name in ("predictions.csv", "labels.json", "recipe.toml"):
         assert (second.path / name).read_bytes() == (first.path / name).read_bytes()
     assert sha256_file(second.path / "model.safetensors") == sha256_file(first.path / "model.safetensors")
     assert (first.summary["cache"]["hits"], second.summary["cache"]["hits"]) == (0, 30)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from zoo_core import activations, data, fit, freeze, heads, regimes
+from zoo_core import activations, data, fit, freeze, heads, reading, regimes
 from zoo_core.console import Console
 from zoo_core.errors import TrainingFailed
 from zoo_core.layers import load_registry
@@ -77,7 +77,7 @@ def test_cached_equals_uncached(plugins, task, depth, batch_norm):
 
     def compute(digests):
         spec, cpu = fresh.backbone.card.input, torch.device("cpu")
-        parts = activations.map_images(lambda _, raw, x: prefix(x), list(paths.values()), spec, cpu)
+        parts = reading.map_images(lambda _, raw, x: prefix(x), list(paths.values()), reading.files(spec), spec, cpu)
         whole = torch.cat(list(parts)).clone()  # a normal tensor: training cannot use one of inference mode
         return whole[[list(paths).index(d) for d in digests]]
 

@@ -18,7 +18,7 @@ def zoo_freeze_strategies() -> dict[str, type]:
 
 @hookimpl
 def zoo_head_builders() -> dict[str, type]:
-    return {"linear": heads.Linear}
+    return {"linear": heads.Linear, "mlp": heads.Mlp, "multi-stage": heads.MultiStage}
 
 
 @hookimpl

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -24,6 +26,17 @@ def choose(name: str = "auto") -> torch.device:
         reason = str(error).splitlines()[0]
         raise BadOption(f"--device {name}: {reason} Expected auto, cpu, cuda, cuda:N or mps.") from error
     return device
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Run small matrices on few threads: starting more costs longer than they save."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def keep_heap() -> bool:

@@ -12,17 +12,19 @@ from typing import Any
 
 import torch
 
-from zoo_core import activations, components, data, device, fit
+from zoo_core import activations, augment, components, data, device, fit, keeping
+from zoo_core.activations import Numbers, Views
 from zoo_core.backbone import Backbone
 from zoo_core.baselines import baselines
 from zoo_core.console import Console
 from zoo_core.errors import BadOption, FreezeBroken, RunDamaged
 from zoo_core.layers import Registry
 from zoo_core.metrics import score
-from zoo_core.places import cache_folder
 from zoo_core.plugins import Plugins
 from zoo_core.recipe import Recipe
+from zoo_core.repeats import joined
 from zoo_core.runs import Run, RunWriter
+from zoo_core.trainer import Kept, Trainer
 from zoo_core.types import Example, FreezePlan, Split, Task
 from zoo_core.weights import load_backbone
 
@@ -89,6 +91,9 @@ def finetune(
         where = device.choose(recipe.device)
         preview = prepare(recipe, registry, plugins, console, backbone)
         task, body, plan, schedule = preview.task, preview.backbone, preview.plan, preview.schedule
+        builder = components.build(plugins, "head", recipe.head)
+        regime = components.build(plugins, "regime", recipe.regime)
+        _check_head(recipe, builder, plan, body)
         say_plan(preview, console)
         body.to(where)
         body.model.to(memory_format=torch.channels_last)
@@ -96,26 +101,23 @@ def finetune(
         before = body.digest(plan.depth)
         clock.lap("scan")
 
-        paths = {e.digest: e.path for e in task.examples}
-        acts = activations.at(body, plan.depth, paths, cache_folder(), console)
+        kept = _activations(recipe, preview, console)
+        acts = kept.plain
         sides = {name: _side(task.split(name)) for name in data.SPLITS}
+        sides["train"] = dataclasses.replace(sides["train"], views=kept.views)
         clock.lap("prefix")
         floor = _baselines(acts, sides, task)
         clock.lap("baselines")
 
-        builder = components.build(plugins, "head", recipe.head)
-        torch.manual_seed(recipe.seed)
-        head = builder.build(body.feature_dim, task).to(where)
-        regime = components.build(plugins, "regime", recipe.regime)
-        model = fit.Model(body, head, builder, plan)
-        history = fit.fit(model, regime, schedule, acts.boundary, sides["train"], sides["val"], recipe.seed, console)
+        trainer = Trainer(recipe, task, body, plan, schedule, builder, regime, kept, console)
+        model, history = trainer.train(sides["train"], sides["val"], recipe.seed)
         clock.lap("fit")
 
         body.freeze(plan.depth)
         after = body.digest(plan.depth)
         if before != after:
             raise FreezeBroken(f"the frozen stages changed during training: sha256 {before} before, {after} after.")
-        outputs = model.outputs(acts.boundary, sides["test"].digests)
+        outputs = trainer.outputs(model, sides["test"].digests)
         probabilities = builder.probabilities(outputs).numpy()
         test = score(probabilities, sides["test"].labels.numpy(), task.classes)
         clock.lap("eval")
@@ -141,12 +143,16 @@ def finetune(
             "baselines": floor,
             "frozen_digest_before": before,
             "frozen_digest_after": after,
-            "cache": {"hits": acts.hits, "misses": acts.misses, "bytes": acts.size_bytes},
+            "cache": {"hits": acts.hits, "misses": acts.misses, "bytes": acts.size_bytes, "mode": acts.mode},
         }
-        writer.write(recipe, model, task, history, probabilities, summary)
+        decided = {"numbers": asdict(kept.numbers), "cache": asdict(kept.choice), "head_dim": trainer.head_dim}
+        writer.write(recipe, model, task, history, probabilities, summary, decided)
         run = writer.open(plugins)
         _verify(run, task.split("test"), probabilities)
         clock.lap("save")
+        if recipe.folds * recipe.seeds > 1:
+            summary["repeats"] = trainer.repeats(joined(sides["train"], sides["val"]))
+            clock.lap("repeats")
         writer.commit(summary | {"seconds": clock.seconds()})
     return Run(out, plugins)
 
@@ -183,6 +189,37 @@ def say_plan(preview: Preview, console: Console) -> None:
     console.say(f"Freeze    {plan.depth} of {len(body.stages)} stages frozen, {trained:,} backbone parameters train")
     console.say(f"          {plan.reason}")
     console.say(f"Schedule  {schedule.epochs} epochs, batches of {schedule.batch_size}, learning rate {schedule.lr:g}")
+
+
+def _activations(recipe: Recipe, preview: Preview, console: Console) -> Kept:
+    """What the tail reads: plain values of every image, and the augmented views of the training side."""
+    task, body, depth = preview.task, preview.backbone, preview.plan.depth
+    precision = recipe.precision
+    if precision == "auto":
+        precision = "bf16" if recipe.cache_dtype == "bf16" else "fp32"
+    numbers = Numbers(precision, recipe.cache_dtype)
+    paths = {e.digest: e.path for e in task.examples}
+    mode, folder = keeping.where(recipe.cache)
+    passes, cap = preview.schedule.epochs + 1, int(recipe.cache_cap * 1e9)
+    choice = keeping.choose(mode, body, depth, paths, folder, passes, cap, numbers, Views())
+    console.say(f"Cache     {choice.why}")
+    plain = activations.at(body, depth, paths, folder, console, mode=choice.mode, numbers=numbers)
+    if recipe.augment == "none":
+        return Kept(choice, numbers, plain)
+    views = Views(recipe.augment, recipe.seed)
+    rows = {augment.name(e.digest, k): e.path for e in task.split("train") for k in range(recipe.views)}
+    console.say(f"          {recipe.views} {recipe.augment} views of each training image")
+    turned = activations.at(body, depth, rows, folder, console, mode=choice.mode, numbers=numbers, views=views)
+    return Kept(choice, numbers, plain, turned, recipe.views)
+
+
+def _check_head(recipe: Recipe, builder: Any, plan: FreezePlan, body: Backbone) -> None:
+    """Some heads need every stage frozen: they are solved at once, or read the pretrained stages."""
+    if plan.depth < len(body.stages) and (getattr(builder, "solves", False) or getattr(builder, "reads_stages", False)):
+        raise BadOption(
+            f"--head {recipe.head} works on the frozen backbone, but --freeze {recipe.freeze} trains "
+            f"{len(body.stages) - plan.depth} stages. Give --freeze head-only, or another head."
+        )
 
 
 def _check_old(recipe: Recipe, regime: Any) -> None:

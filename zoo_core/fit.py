@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from zoo_core import augment
 from zoo_core.backbone import Backbone, Chain, Value
 from zoo_core.console import Console
 from zoo_core.errors import TrainingFailed, UnstagedTensor
@@ -42,13 +43,25 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the data as the tail sees it: content digests and labels [N]."""
+    """One side of the data as the tail sees it.
+
+    Attributes:
+        digests: of the content, one an example.
+        labels: [N].
+        views: augmented views of each example that epochs take turns with; 0 takes the example as it is.
+    """
 
     digests: Sequence[str]
     labels: Tensor
+    views: int = 0
 
     def __len__(self) -> int:
         return len(self.digests)
+
+    def rows(self, indices: Iterable[int], epoch: int) -> list[str]:
+        """Names of the rows that an epoch reads, for these examples."""
+        view = epoch % self.views if self.views else None
+        return [augment.name(self.digests[i], view) for i in indices]
 
 
 def default_schedule(plan: FreezePlan, backbone: Backbone, n_train: int) -> Schedule:
@@ -145,7 +158,8 @@ def fit(
                 rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
                 batches = regime.batches(len(train) - n_old, n_old, schedule.batch_size, rng)
                 span = (epoch - first) / (last - first), (epoch + 1 - first) / (last - first)
-                loss = _epoch(model, optimiser, schedule, boundary, train, batches, span)
+                rows = [train.rows(batch, epoch) for batch in batches]
+                loss = _epoch(model, optimiser, schedule, boundary, train, batches, rows, span)
                 line = {"phase": number, "epoch": epoch, "train_loss": loss} | _validate(model, boundary, val)
                 history.append(line | {"seconds": time.perf_counter() - tick})
                 score = line.get("val_loss", -epoch)  # without validation examples the last epoch is kept
@@ -168,16 +182,17 @@ def _epoch(
     boundary: Boundary,
     train: Side,
     batches: list[np.ndarray],
+    rows: list[list[str]],
     span: tuple[float, float],
 ) -> float:
     """One pass over the batches; returns the mean loss. `span`: where the epoch lies in its phase, in [0, 1]."""
     tail, device = model.tail, model.device
     total = torch.zeros((), device=device)
-    for step, batch in enumerate(batches):
+    for step, (batch, names) in enumerate(zip(batches, rows, strict=True)):
         factor = warm_cosine(span[0] + (span[1] - span[0]) * step / len(batches))
         for group in optimiser.param_groups:
             group["lr"] = schedule.lr * group["scale"] * factor
-        value = _to(boundary([train.digests[i] for i in batch]), device)
+        value = _to(boundary(names), device)
         losses = model.builder.loss(model.head(tail(value)), train.labels[batch].to(device))
         optimiser.zero_grad(set_to_none=True)
         losses.mean().backward()

@@ -39,6 +39,14 @@ class Recipe:
         weights: `pretrained`, or `none` for random weights, which are never used unasked.
         test_share, val_share: of all examples, where the data brings no split of its own.
         on_bad_image: `skip` lists bad images and goes on, `fail` stops.
+        cache: what to keep at the cut: `auto` measures, `boundary`, `pixels`, `none`; a folder instead of the
+            platform's for all that is kept.
+        cache_cap: gigabytes that the cache may hold.
+        cache_dtype: type in which boundary activations are kept.
+        precision: of the frozen pass: `auto` takes bf16 only where the activations are kept as bf16.
+        augment: `none`, `light` or `strong` views of the training images.
+        views: how many views of each, where `augment` is on.
+        folds, seeds: of a repetition for the figures' spread; 1 and 1 repeat nothing.
     """
 
     data: str
@@ -58,11 +66,21 @@ class Recipe:
     test_share: float = 0.25
     val_share: float = 0.15
     on_bad_image: Literal["skip", "fail"] = "skip"
+    cache: str = "auto"
+    cache_cap: float = 20.0
+    cache_dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    augment: Literal["none", "light", "strong"] = "none"
+    views: int = 4
+    folds: int = 1
+    seeds: int = 1
 
     def __post_init__(self) -> None:
         _positive("epochs", self.epochs)
         _positive("batch_size", self.batch_size)
         _positive("lr", self.lr)
+        for name in ("views", "folds", "seeds", "cache_cap"):
+            _positive(name, getattr(self, name))
         if not 0 <= self.weight_decay < math.inf:
             raise BadOption(f"weight_decay: got {self.weight_decay}, expected 0 or more.")
         if self.seed < 0:

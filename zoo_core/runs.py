@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo_core.fit import Model
+    from zoo_core.predicting import Predictor
 
 RUN_FORMAT = 1
 
@@ -88,17 +89,18 @@ class Run:
 
     def predict(self, sources: Sequence[str | Path] | str | Path) -> Iterator[Prediction]:
         """Predict image files, or all images in folders; a bad image gives a prediction with an `error`."""
-        from zoo_core import activations, data
+        from zoo_core import data, reading
 
-        model = self._model
+        predictor, spec = self._predictor, self.card.input
 
         def answers(paths: Sequence[str], _: Tensor, x: Tensor) -> list[Prediction]:
-            table = model.builder.probabilities(model.head(model.backbone(x))).cpu().tolist()
+            table = predictor.probabilities(x).cpu().tolist()
             return [self._answer(path, row) for path, row in zip(paths, table, strict=True)]
 
-        files = data.image_files([sources] if isinstance(sources, str | Path) else sources)
+        files = [str(f) for f in data.image_files([sources] if isinstance(sources, str | Path) else sources)]
         failed: dict[str, str] = {}
-        for batch in activations.map_images(answers, [str(f) for f in files], self.card.input, model.device, failed):
+        device = predictor.model.device
+        for batch in reading.map_images(answers, files, reading.files(spec), spec, device, failed):
             yield from batch
         for path, reason in failed.items():
             yield Prediction(path, error=reason)
@@ -128,14 +130,16 @@ class Run:
         return score(table, np.array([labels[p.path] for p in answers]), self.classes)
 
     @cached_property
-    def _model(self) -> Model:
+    def _predictor(self) -> Predictor:
         """Backbone and head with the trained tensors put back, digests checked."""
         import torch
         from safetensors.torch import load_file
 
         from zoo_core import components, device
+        from zoo_core.activations import Numbers
         from zoo_core.fit import Model
         from zoo_core.plugins import discover
+        from zoo_core.predicting import Predictor
         from zoo_core.weights import load_backbone
 
         self._check_file("model.safetensors")
@@ -144,7 +148,7 @@ class Run:
         plan = read_json(self.path / "plan.json")
         body = load_backbone(self.card, plugins, pretrained=plan["saved_from"] > 0)
         builder = components.build(plugins, "head", self.recipe.head)
-        head = builder.build(body.feature_dim, Task("", self.classes, ()))
+        head = builder.build(plan["head_dim"], Task("", self.classes, ()))
         frozen = FreezePlan((Phase(len(body.stages)),), "everything stands still for prediction")
         model = Model(body, head, builder, frozen)
         model.restore(tensors)
@@ -159,7 +163,7 @@ class Run:
         body.model.to(memory_format=torch.channels_last)
         body.freeze(len(body.stages))
         head.to(where).eval()
-        return model
+        return Predictor(model, plan["depth"], Numbers(**plan["numbers"]))
 
     def _check_file(self, name: str) -> None:
         """A committed file must still have the digest that COMMIT records."""
@@ -202,8 +206,9 @@ class RunWriter:
         history: list[dict[str, Any]],
         probabilities: Any,
         summary: dict[str, Any],
+        decided: dict[str, Any],
     ) -> None:
-        """All files but `COMMIT`."""
+        """All files but `COMMIT`; `decided` is what else the plan says: numbers, cache, width of the head's input."""
         from safetensors.torch import save_file
 
         body, plan = model.backbone, model.plan
@@ -213,7 +218,7 @@ class RunWriter:
         recipe.save(self.folder / "recipe.toml")
         write_json(self.folder / "card.json", {"name": body.card.name, "card": body.card.to_json()})
         frozen = {"depth": plan.depth, "saved_from": saved_from, "frozen_digest": summary["frozen_digest_after"]}
-        write_json(self.folder / "plan.json", asdict(plan) | frozen | {"schedule": summary["schedule"]})
+        write_json(self.folder / "plan.json", asdict(plan) | frozen | {"schedule": summary["schedule"]} | decided)
         write_json(self.folder / "labels.json", {"classes": list(task.classes)})
         write_json(self.folder / "audit.json", {k: summary["data"][k] for k in ("bad", "skipped", "notes", "counts")})
         write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in history))

@@ -24,6 +24,14 @@ _RECIPE_OPTIONS = (
     click.option("--seed", type=int, help="Of first weights and order; never of the split."),
     click.option("--device", help="auto, cpu, cuda, cuda:N or mps."),
     click.option("--weights", type=click.Choice(["pretrained", "none"]), help="none: random weights."),
+    click.option("--cache", help="auto, boundary, pixels or none; or a folder for what is kept."),
+    click.option("--cache-cap", type=float, help="Gigabytes the cache may hold."),
+    click.option("--cache-dtype", type=click.Choice(["fp32", "bf16", "fp16"]), help="Type of kept activations."),
+    click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of the frozen pass."),
+    click.option("--augment", type=click.Choice(["none", "light", "strong"]), help="Augmented views to train on."),
+    click.option("--views", type=int, help="How many views of each training image."),
+    click.option("--folds", type=int, help="Cross-validate on cached values, for the spread of the figures."),
+    click.option("--seeds", type=int, help="Repeat with this many seeds, for the spread of the figures."),
     click.option("--on-bad-image", type=click.Choice(["skip", "fail"]), help="Leave out and list, or stop."),
 )
 

@@ -1,0 +1,75 @@
+"""Augmented views of an image: each a pure function of (seed, content, number), so that it can be kept.
+
+The images of epoch e are view `e mod K`: with K views the frozen stages run K times in all, however long
+the training is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageEnhance
+from torch import Tensor
+
+from zoo_core import images
+from zoo_core.card import Input
+from zoo_core.errors import BadOption
+
+POLICIES = ("none", "light", "strong")
+
+
+def name(digest: str, view: int | None) -> str:
+    """The row of a view; `None` is the image as it is."""
+    return digest if view is None else f"{digest}#{view}"
+
+
+def reader(spec: Input, policy: str, seed: int) -> Callable[[str, str], Tensor]:
+    """A function from (path, row name) to the pixels [C, H, W] of that row's view.
+
+    `light`: a random part of the image (70 to 100 % of its area) and a mirror image half of the time.
+    `strong`: 35 to 100 %, mirrored, turned by up to 15 degrees, brightness, contrast and colour changed by
+    up to 30 %.
+
+    Raises:
+        BadOption: no such policy.
+    """
+    if policy not in POLICIES:
+        raise BadOption(f"augment: got {policy!r}, expected one of {', '.join(POLICIES)}.")
+
+    def read(path: str, row: str) -> Tensor:
+        image = images.decode(path)
+        digest, _, view = row.partition("#")
+        if view:
+            key = [seed, int(view), *(int(digest[i : i + 8], 16) for i in range(0, 16, 8))]
+            image = _changed(image, policy, np.random.default_rng(key))
+        return images.pixels(image, spec)
+
+    return read
+
+
+def _changed(image: Image.Image, policy: str, rng: np.random.Generator) -> Image.Image:
+    if policy == "strong":
+        image = image.rotate(rng.uniform(-15, 15), Image.Resampling.BILINEAR, fillcolor=_mean_colour(image))
+        for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+            factor = rng.uniform(0.7, 1.3)
+            if enhance is not ImageEnhance.Color or image.mode == "RGB":
+                image = enhance(image).enhance(factor)
+    image = _part(image, 0.7 if policy == "light" else 0.35, rng)
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else image
+
+
+def _part(image: Image.Image, smallest: float, rng: np.random.Generator) -> Image.Image:
+    """A random rectangle of `smallest` to all of the area, its sides within 3:4 of the image's own."""
+    area, aspect = rng.uniform(smallest, 1.0), math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+    width = min(image.width, max(1, round(image.width * math.sqrt(area * aspect))))
+    height = min(image.height, max(1, round(image.height * math.sqrt(area / aspect))))
+    left = int(rng.integers(0, image.width - width + 1))
+    top = int(rng.integers(0, image.height - height + 1))
+    return image.crop((left, top, left + width, top + height))
+
+
+def _mean_colour(image: Image.Image) -> int | tuple[int, ...]:
+    mean = np.asarray(image).reshape(-1, len(image.getbands())).mean(0).round().astype(int).tolist()
+    return mean[0] if len(mean) == 1 else tuple(mean)

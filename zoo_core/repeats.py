@@ -1,0 +1,64 @@
+"""The spread of a figure: the same training on folds and with several seeds, from the same cached values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo_core.fit import Model, Side
+from zoo_core.metrics import score
+from zoo_core.solvers import fold_of
+
+FIGURES = ("accuracy", "balanced_accuracy", "auroc", "log_loss")
+
+
+def repeat(
+    train: Callable[[Side, int], Model],
+    outputs: Callable[[Model, Sequence[str]], Tensor],
+    side: Side,
+    classes: Sequence[str],
+    folds: int,
+    seeds: int,
+) -> dict[str, Any]:
+    """Cross-validate on one side of the data; the test side is not looked at.
+
+    Args:
+        train: a side and a seed to a model trained from the start.
+        outputs: of a model for some rows.
+        side: what is split into folds, by class, anew for each seed.
+
+    Returns:
+        `folds`, `seeds`, and for each figure its mean, standard deviation and all values.
+    """
+    labels = side.labels.numpy()
+    found: dict[str, list[float]] = {name: [] for name in FIGURES}
+    for seed in range(seeds):
+        fold = fold_of(labels, folds, seed)
+        for k in range(folds):
+            inside, outside = np.flatnonzero(fold != k).tolist(), np.flatnonzero(fold == k).tolist()
+            model = train(part(side, inside), seed)
+            answers = outputs(model, [side.digests[i] for i in outside])
+            scores = score(model.builder.probabilities(answers).numpy(), labels[outside], classes)
+            for name in FIGURES:
+                if scores[name] is not None:
+                    found[name].append(scores[name])
+    figures = {
+        name: {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)), "values": values}
+        for name, values in found.items()
+        if len(values) > 1
+    }
+    return {"folds": folds, "seeds": seeds} | figures
+
+
+def part(side: Side, indices: list[int]) -> Side:
+    """Some examples of a side."""
+    return Side([side.digests[i] for i in indices], side.labels[indices], side.views)
+
+
+def joined(a: Side, b: Side) -> Side:
+    """Two sides as one."""
+    return Side([*a.digests, *b.digests], torch.cat([a.labels, b.labels]), a.views)

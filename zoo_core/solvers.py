@@ -1,0 +1,142 @@
+"""Linear classifiers solved at once on cached features: many strengths and folds in one optimisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""L2 strengths tried, as the factor of half the squared weights on standardised features."""
+AT_MOST = 5000
+"""Examples on which strengths are compared; the final fit uses all."""
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A linear map from features [B, D] to outputs [B, classes], and how its strength was chosen.
+
+    Attributes:
+        weight, bias: [classes, D] and [classes], for the features as they are.
+        strength: the one chosen.
+        log_loss: strength -> cross-validated log loss.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    strength: float
+    log_loss: dict[float, float]
+
+
+def logistic(x: Tensor, y: Tensor, n_classes: int, widths: Sequence[int] = (), folds: int = 5) -> Solved:
+    """Multinomial logistic regression by L-BFGS, its strength by cross-validation on the same rows.
+
+    Args:
+        x, y: features [N, D] and labels [N].
+        widths: of blocks of columns that are each scaled by the inverse root of their width, so that wide
+            ones do not drown narrow ones; none for one block without scaling.
+    """
+    mean, scale = _scales(x, widths)
+    z = (x - mean) * scale
+    some = torch.from_numpy(np.random.default_rng(0).permutation(len(x))[:AT_MOST])
+    losses = cross_validate(z[some], y[some], n_classes, STRENGTHS, folds) if len(STRENGTHS) > 1 else {}
+    strength = min(losses, key=losses.__getitem__)
+    weight, bias = fit_many(z, y, n_classes, [strength], torch.ones(1, len(z)))
+    return _unscaled(weight[0], bias[0], mean, scale, strength, losses)
+
+
+def cross_validate(z: Tensor, y: Tensor, n_classes: int, strengths: Sequence[float], folds: int) -> dict[float, float]:
+    """Strength -> log loss on rows left out, every strength and fold fitted in one go."""
+    fold = torch.from_numpy(fold_of(y.numpy(), min(folds, len(y)), 0))
+    count = int(fold.max()) + 1
+    inside = torch.stack([(fold != k).float() for k in range(count)]).repeat(len(strengths), 1)
+    repeated = [s for s in strengths for _ in range(count)]
+    weight, bias = fit_many(z, y, n_classes, repeated, inside)
+    logits = torch.einsum("nd,fcd->fnc", z, weight) + bias[:, None]
+    losses = F.cross_entropy(logits.flatten(0, 1), y.repeat(len(repeated)), reduction="none").view(len(repeated), -1)
+    outside = 1 - inside
+    means = (losses * outside).sum(1) / outside.sum(1)
+    return {s: float(m) for s, m in zip(strengths, means.view(-1, count).mean(1), strict=True)}
+
+
+def fit_many(
+    z: Tensor, y: Tensor, n_classes: int, strengths: Sequence[float], rows: Tensor, steps: int = 100
+) -> tuple[Tensor, Tensor]:
+    """Independent fits in one L-BFGS run: their losses share no weights, so the sum's minimum is each one's.
+
+    Args:
+        z: standardised features [N, D].
+        strengths: of each fit.
+        rows: weight of each example in each fit [fits, N].
+
+    Returns:
+        Weights [fits, classes, D] and biases [fits, classes].
+    """
+    count, width = len(strengths), z.shape[1]
+    weight = torch.zeros(count, n_classes, width, requires_grad=True)
+    bias = torch.zeros(count, n_classes, requires_grad=True)
+    l2 = torch.tensor(strengths)
+    share = rows / rows.sum(1, keepdim=True)
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        logits = (z @ weight.flatten(0, 1).T).view(len(z), count, n_classes).transpose(0, 1) + bias[:, None]
+        each = F.cross_entropy(logits.flatten(0, 1), y.repeat(count), reduction="none").view(count, -1)
+        total = (each * share).sum() + (l2 * weight.square().sum((1, 2))).sum() / 2
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    return weight.detach(), bias.detach()
+
+
+def ridge(x: Tensor, y: Tensor, n_classes: int, widths: Sequence[int]) -> Solved:
+    """Ridge on the features of all stages (after Head2Toe, Evci et al. 2022, arXiv:2201.03529).
+
+    Strength by leave-one-out. Ridge gives scores, not probabilities: they are multiplied by the factor that
+    makes the softmax of the left-out scores most probable (temperature scaling, Guo et al. 2017).
+    """
+    from sklearn.linear_model import RidgeCV
+
+    mean, scale = _scales(x, widths)
+    z = ((x - mean) * scale).numpy().astype(np.float64)
+    target = 2.0 * F.one_hot(y, n_classes).numpy() - 1.0
+    alphas = np.logspace(-3, 2, 11)
+    model = RidgeCV(alphas, scoring="neg_mean_squared_error", store_cv_results=True).fit(z, target)
+    left_out = torch.from_numpy(model.cv_results_[:, :, int(np.argmin(abs(alphas - model.alpha_)))])
+    factors = torch.logspace(-1, 2, 31)
+    losses = [float(F.cross_entropy(left_out * f, y)) for f in factors.double()]
+    factor = float(factors[int(np.argmin(losses))])
+    weight = torch.from_numpy(factor * model.coef_).float()
+    bias = torch.from_numpy(factor * model.intercept_).float()
+    return _unscaled(weight, bias, mean, scale, float(model.alpha_), {float(model.alpha_): min(losses)})
+
+
+def fold_of(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Fold of each example [N]: classes are spread evenly; a function of (labels, seed)."""
+    rng = np.random.default_rng(seed)
+    fold = np.empty(len(labels), dtype=np.int64)
+    start = 0
+    for label in np.unique(labels):
+        here = rng.permutation(np.flatnonzero(labels == label))
+        fold[here] = (np.arange(len(here)) + start) % folds
+        start += len(here)
+    return fold
+
+
+def _scales(x: Tensor, widths: Sequence[int]) -> tuple[Tensor, Tensor]:
+    mean, std = x.mean(0), x.std(0).clamp_min(1e-6)
+    block = torch.cat([torch.full((w,), w**-0.5) for w in widths]) if widths else torch.ones(x.shape[1])
+    return mean, block / std
+
+
+def _unscaled(
+    weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor, strength: float, losses: dict[float, float]
+) -> Solved:
+    weight = weight * scale
+    return Solved(weight, bias - weight @ mean, strength, losses)

@@ -1,0 +1,124 @@
+"""Head and tail on what the store gives: once for the run, again for every fold and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo_core import device, fit, repeats
+from zoo_core.activations import Activations, Numbers
+from zoo_core.backbone import Backbone, Value
+from zoo_core.console import Console
+from zoo_core.keeping import Choice
+from zoo_core.recipe import Recipe
+from zoo_core.types import FreezePlan, Task
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the store gives for one cut.
+
+    Attributes:
+        choice: what is kept, and why.
+        numbers: the arithmetic of the frozen pass.
+        plain: every image as it is.
+        turned: augmented views of the training side, where asked for.
+        views: how many of each.
+    """
+
+    choice: Choice
+    numbers: Numbers
+    plain: Activations
+    turned: Activations | None = None
+    views: int = 0
+
+    def boundary(self, names: Sequence[str]) -> Value:
+        """The value that enters the tail."""
+        return self._of(names).boundary(names)
+
+    def all_stages(self, names: Sequence[str]) -> Tensor:
+        """Pooled features of every stage [B, sum of widths]."""
+        return self._of(names).all_stages(names)
+
+    def _of(self, names: Sequence[str]) -> Activations:
+        return self.turned if self.turned is not None and "#" in names[0] else self.plain
+
+
+class Trainer:
+    """Trains models of one recipe that all start from the same weights."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        task: Task,
+        body: Backbone,
+        plan: FreezePlan,
+        schedule: fit.Schedule,
+        builder: Any,
+        regime: Any,
+        kept: Kept,
+        console: Console,
+    ):
+        self.recipe, self.task, self.body, self.plan, self.schedule = recipe, task, body, plan, schedule
+        self.builder, self.regime, self.kept, self.console = builder, regime, kept, console
+        self.where = next(iter(body.tensors().values())).device
+        stages = getattr(builder, "reads_stages", False)
+        self.boundary: fit.Boundary = kept.all_stages if stages else kept.boundary
+        self.widths = kept.plain.pooled.widths if stages else ()
+        self.head_dim = sum(self.widths) if stages else body.feature_dim
+        again = recipe.folds * recipe.seeds > 1
+        self.start = {n: t.detach().clone() for n, t in body.tensors(plan.depth).items()} if again else {}
+
+    def train(self, train: fit.Side, val: fit.Side, seed: int) -> tuple[fit.Model, list[dict[str, Any]]]:
+        """A model trained from the start, and its history."""
+        torch.manual_seed(seed)
+        head = self.builder.build(self.head_dim, self.task)
+        model = fit.Model(self.body, head.to(self.where), self.builder, self.plan)
+        if getattr(self.builder, "solves", False):
+            return model, [self._solve(model, train, val)]
+        small = self.plan.depth == len(self.body.stages) and self.where.type == "cpu"
+        with device.threads(1 if small else torch.get_num_threads()):
+            history = fit.fit(model, self.regime, self.schedule, self.boundary, train, val, seed, self.console)
+        return model, history
+
+    def outputs(self, model: fit.Model, names: Sequence[str]) -> Tensor:
+        """Head outputs [N, classes] on the CPU."""
+        return model.outputs(self.boundary, names)
+
+    def repeats(self, side: fit.Side) -> dict[str, Any]:
+        """Figures of every fold and seed; afterwards the backbone is as it was."""
+        final = {n: t.detach().clone() for n, t in self.body.tensors(self.plan.depth).items()}
+        none = fit.Side([], torch.empty(0, dtype=torch.long))
+
+        def train(inside: fit.Side, seed: int) -> fit.Model:
+            self._put(self.start)
+            return self.train(inside, none, self.recipe.seed + seed)[0]
+
+        try:
+            classes, folds = self.task.classes, max(2, self.recipe.folds)
+            return repeats.repeat(train, self.outputs, side, classes, folds, self.recipe.seeds)
+        finally:
+            self._put(final)
+
+    def _solve(self, model: fit.Model, train: fit.Side, val: fit.Side) -> dict[str, Any]:
+        names = [n for k in range(max(1, train.views)) for n in train.rows(range(len(train)), k)]
+        labels = train.labels.repeat(max(1, train.views))
+        features = self.boundary(names)
+        assert isinstance(features, Tensor)
+        how = self.builder.solve(model.head, features, labels, self.widths)
+        line: dict[str, Any] = {"phase": 0, "epoch": 0, "solved": how}
+        for name, side in (("train", train), ("val", val)):
+            if len(side):
+                answers = model.outputs(self.boundary, side.digests)
+                line[f"{name}_loss"] = float(self.builder.loss(answers, side.labels).mean())
+        return line
+
+    def _put(self, tensors: dict[str, Tensor]) -> None:
+        own = self.body.tensors(self.plan.depth)
+        with torch.no_grad():
+            for name, value in tensors.items():
+                own[name].copy_(value)
