@@ -1,4 +1,4 @@
-"""Five fixtures: every test alone in its own folders, a labelled folder, a real plugin with a tiny backbone."""
+"""Fixtures: every test alone in its own folders, a labelled folder, a real plugin with a tiny backbone, runs of it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from PIL import Image
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch on import; threads waiting for one another on tiny
 # tensors made these tests up to 25 times slower on a busy machine
 
-from zoo_core import api
+from zoo_core import api, engine
 from zoo_core.layers import load_registry
 from zoo_core.plugins import discover
+from zoo_core.recipe import Recipe
 from zoo_core.weights import load_backbone
 
 
@@ -49,6 +50,18 @@ def plugins():
 def tiny(plugins):
     """The tiny backbone with its pretrained weights."""
     return load_backbone(load_registry(plugins).get("tiny/net"), plugins)
+
+
+@pytest.fixture
+def make(photos, plugins):
+    """Make a run of the tiny backbone on the photos."""
+
+    def make(out="run", force=False, plugins=plugins, **fields):
+        given = {"data": str(photos), "backbone": "tiny/net", "epochs": 2, "device": "cpu", "cache": "boundary"}
+        recipe = Recipe(**given | fields)
+        return engine.finetune(recipe, load_registry(plugins), plugins, Path(out), force=force)
+
+    return make
 
 
 @pytest.fixture

@@ -164,3 +164,11 @@ def test_stage_table(tiny):
     assert [row["boundary_bytes"] for row in rows] == [8 * 15 * 15 * 4, 16 * 7 * 7 * 4, 128]
     assert sum(row["flops_share"] for row in rows) == pytest.approx(1, abs=1e-3)
     assert [row["buffers"] for row in rows] == [3, 3, 0]
+
+
+def test_loading_in_inference_mode():
+    """A backbone loaded inside `torch.inference_mode()` can still be traced and trained."""
+    with torch.inference_mode():
+        body = api.load_backbone("cnn/resnet18.a1_in1k", weights=None)
+    body(torch.zeros(2, 3, 224, 224)).sum().backward()
+    assert body.model.conv1.weight.grad is not None

@@ -47,18 +47,6 @@ FILES = [
 ]
 
 
-@pytest.fixture
-def make(photos, plugins):
-    """Make a run of the tiny backbone on the photos."""
-
-    def make(out="run", force=False, plugins=plugins, **fields):
-        given = {"data": str(photos), "backbone": "tiny/net", "epochs": 2, "device": "cpu", "cache": "boundary"}
-        recipe = Recipe(**given | fields)
-        return engine.finetune(recipe, load_registry(plugins), plugins, Path(out), force=force)
-
-    return make
-
-
 def rows(path: Path) -> list[dict]:
     """A CSV file."""
     with open(path, newline="") as file:

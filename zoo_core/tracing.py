@@ -58,7 +58,7 @@ def trace_stages(
         ['layer0', 'layer2']
     """
     leaves, functions, pair = tuple(leaf_modules), tuple(autowrap), _two_batches(example)
-    with _left_as_found(model), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), _left_as_found(model):
         cutters: list[Cutter] = []
         for training in (False, True):  # what a traced forward does with `self.training` is in the graph
             model.train(training)

@@ -110,9 +110,12 @@ def load_backbone(card: Card, plugins: Plugins, pretrained: bool = True) -> Back
     Raises:
         WeightsMissing: none of the card's sources is on this machine.
     """
+    import torch
+
     provider = plugins.get("provider", card.provider)()
     found = find(card) if pretrained else None
-    backbone: Backbone = provider.load(card, found)
+    with torch.inference_mode(False):  # tensors made in inference mode could never be trained
+        backbone: Backbone = provider.load(card, found)
     backbone.pretrained = found is not None
     backbone.weights_note = found.note if found else "random, as asked"
     return backbone
