@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from zoo_core import freeze, heads, regimes
+from zoo_core import auto, freeze, heads, regimes
 from zoo_core.hookspecs import hookimpl
 
 
 @hookimpl
 def zoo_freeze_strategies() -> dict[str, type]:
     return {
+        "auto": auto.Auto,
         "head-only": freeze.HeadOnly,
         "last": freeze.Last,
         "full": freeze.Full,

@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 
-from zoo_core import activations, augment, components, data, device, fit, keeping
-from zoo_core.activations import Numbers, Views
+from zoo_core import components, data, device, fit
+from zoo_core.activations import Activations
+from zoo_core.auto import believe
 from zoo_core.backbone import Backbone
 from zoo_core.baselines import baselines
 from zoo_core.console import Console
 from zoo_core.errors import BadOption, FreezeBroken, RunDamaged
+from zoo_core.evidence import gather, table
 from zoo_core.files import read_json
 from zoo_core.layers import Registry
 from zoo_core.metrics import score
@@ -25,8 +27,8 @@ from zoo_core.plugins import Plugins
 from zoo_core.recipe import Recipe
 from zoo_core.repeats import joined
 from zoo_core.runs import Run, RunWriter
-from zoo_core.trainer import Kept, Trainer
-from zoo_core.types import Example, FreezePlan, Split, Task
+from zoo_core.trainer import Kept, Trainer, kept_at
+from zoo_core.types import Evidence, Example, FreezePlan, Split, Task
 from zoo_core.weights import load_backbone
 
 
@@ -62,8 +64,14 @@ def prepare(
         pretrained = recipe.weights == "pretrained" and getattr(strategy, "pretrained", True)
         torch.manual_seed(recipe.seed)  # for weights that are asked to be random
         backbone = load_backbone(card, plugins, pretrained)
+    where = device.choose(recipe.device)
+    backbone.to(where)
+    backbone.model.to(memory_format=torch.channels_last)
+    if hasattr(strategy, "trials"):
+        task = dataclasses.replace(task, evidence=_evidence(strategy, recipe, plugins, task, backbone, console))
     plan = strategy.plan(backbone.info(), task).check(backbone.info())
     default = fit.default_schedule(plan, backbone, len(task.split("train")))
+    default = dataclasses.replace(default, lr=plan.lr or default.lr)
     given = {k: getattr(recipe, k) for k in ("epochs", "batch_size", "lr") if getattr(recipe, k) is not None}
     schedule = dataclasses.replace(
         default, **given, weight_decay=recipe.weight_decay, budget_seconds=recipe.budget_seconds
@@ -89,20 +97,18 @@ def finetune(
     console, clock = console or Console(), Clock()
     device.keep_heap()
     with RunWriter(out, force=force) as writer:
-        where = device.choose(recipe.device)
         preview = prepare(recipe, registry, plugins, console, backbone)
         task, body, plan, schedule = preview.task, preview.backbone, preview.plan, preview.schedule
-        builder = components.build(plugins, "head", recipe.head)
+        head = plan.head or recipe.head
+        builder = components.build(plugins, "head", head)
         regime = components.build(plugins, "regime", recipe.regime)
-        _check_head(recipe, builder, plan, body)
+        _check_head(head, recipe.freeze, builder, plan, body)
         say_plan(preview, console)
-        body.to(where)
-        body.model.to(memory_format=torch.channels_last)
         body.freeze(plan.depth)
         before = body.digest(plan.depth)
         clock.lap("scan")
 
-        kept = _activations(recipe, preview, console)
+        kept = kept_at(recipe, task, body, plan.depth, schedule.epochs + 1, console)
         acts = kept.plain
         sides = {name: _side(task.split(name)) for name in data.SPLITS}
         sides["train"] = dataclasses.replace(sides["train"], views=kept.views)
@@ -110,7 +116,8 @@ def finetune(
         floor = _baselines(acts, sides, task)
         clock.lap("baselines")
 
-        trainer = Trainer(recipe, task, body, plan, schedule, builder, regime, kept, console)
+        again = recipe.folds * recipe.seeds > 1
+        trainer = Trainer(recipe, task, body, plan, schedule, builder, regime, kept, console, again)
         model, history = trainer.train(sides["train"], sides["val"], recipe.seed)
         clock.lap("fit")
 
@@ -135,10 +142,10 @@ def finetune(
                 "stages_trained": [stage.name for stage in body.stages[plan.depth :]],
                 "reason": plan.reason,
             },
-            "head": recipe.head,
+            "head": head,
             "regime": recipe.regime,
             "schedule": asdict(schedule) | {"epochs_run": len(history), "best_epoch": _best(history)},
-            "device": str(where),
+            "device": str(trainer.where),
             "data": _data_facts(task),
             "test": test,
             "baselines": floor,
@@ -147,6 +154,7 @@ def finetune(
             "cache": {"hits": acts.hits, "misses": acts.misses, "bytes": acts.size_bytes, "mode": acts.mode},
         }
         decided = {"numbers": asdict(kept.numbers), "cache": asdict(kept.choice), "head_dim": trainer.head_dim}
+        decided |= {"head": head, "evidence": _told(task.evidence)}
         writer.write(recipe, model, task, history, probabilities, summary, decided)
         run = writer.open(plugins)
         _verify(run, task.split("test"), probabilities)
@@ -192,33 +200,41 @@ def say_plan(preview: Preview, console: Console) -> None:
     console.say(f"Schedule  {schedule.epochs} epochs, batches of {schedule.batch_size}, learning rate {schedule.lr:g}")
 
 
-def _activations(recipe: Recipe, preview: Preview, console: Console) -> Kept:
-    """What the tail reads: plain values of every image, and the augmented views of the training side."""
-    task, body, depth = preview.task, preview.backbone, preview.plan.depth
-    precision = recipe.precision
-    if precision == "auto":
-        precision = "bf16" if recipe.cache_dtype == "bf16" else "fp32"
-    numbers = Numbers(precision, recipe.cache_dtype)
-    paths = {e.digest: e.path for e in task.examples}
-    mode, folder = keeping.where(recipe.cache)
-    passes, cap = preview.schedule.epochs + 1, int(recipe.cache_cap * 1e9)
-    choice = keeping.choose(mode, body, depth, paths, folder, passes, cap, numbers, Views())
-    console.say(f"Cache     {choice.why}")
-    plain = activations.at(body, depth, paths, folder, console, mode=choice.mode, numbers=numbers)
-    if recipe.augment == "none":
-        return Kept(choice, numbers, plain)
-    views = Views(recipe.augment, recipe.seed)
-    rows = {augment.name(e.digest, k): e.path for e in task.split("train") for k in range(recipe.views)}
-    console.say(f"          {recipe.views} {recipe.augment} views of each training image")
-    turned = activations.at(body, depth, rows, folder, console, mode=choice.mode, numbers=numbers, views=views)
-    return Kept(choice, numbers, plain, turned, recipe.views)
+def _evidence(
+    strategy: Any, recipe: Recipe, plugins: Plugins, task: Task, body: Backbone, console: Console
+) -> Evidence:
+    """Trials on the training side; say them."""
+    sides = dataclasses.replace(task, examples=task.split("train"))
+
+    def keep(depth: int, passes: int) -> Kept:
+        return kept_at(recipe, sides, body, depth, passes, Console() if depth else console, views=False)
+
+    evidence = gather(strategy, recipe, plugins, task, body, keep, console)
+    console.say(
+        f"Trials    {evidence.folds} folds of the {len(sides.examples)} training images, {evidence.seconds:.1f} s"
+    )
+    for line in table(evidence):
+        console.say(f"          {line}")
+    return evidence
 
 
-def _check_head(recipe: Recipe, builder: Any, plan: FreezePlan, body: Backbone) -> None:
+def _told(evidence: Evidence | None) -> dict[str, Any] | None:
+    """Evidence for `plan.json`, with what was concluded from it."""
+    if evidence is None:
+        return None
+    beliefs = believe(evidence)
+    trials = [
+        {k: v for k, v in asdict(t).items() if k != "correct"} | {"score": t.score, "behind": asdict(beliefs[t.name])}
+        for t in evidence.trials
+    ]
+    return asdict(evidence) | {"trials": trials}
+
+
+def _check_head(head: str, freeze: str, builder: Any, plan: FreezePlan, body: Backbone) -> None:
     """Some heads need every stage frozen: they are solved at once, or read the pretrained stages."""
     if plan.depth < len(body.stages) and (getattr(builder, "solves", False) or getattr(builder, "reads_stages", False)):
         raise BadOption(
-            f"--head {recipe.head} works on the frozen backbone, but --freeze {recipe.freeze} trains "
+            f"--head {head} works on the frozen backbone, but --freeze {freeze} trains "
             f"{len(body.stages) - plan.depth} stages. Give --freeze head-only, or another head."
         )
 
@@ -234,7 +250,7 @@ def _side(examples: tuple[Example, ...]) -> fit.Side:
     return fit.Side([e.digest for e in examples], torch.tensor([e.label for e in examples], dtype=torch.long))
 
 
-def _baselines(acts: activations.Activations, sides: Mapping[Split, fit.Side], task: Task) -> dict[str, Any]:
+def _baselines(acts: Activations, sides: Mapping[Split, fit.Side], task: Task) -> dict[str, Any]:
     both: tuple[Split, ...] = ("train", "test")
 
     def rows(get: Callable[..., Any]) -> dict[str, Any]:

@@ -100,10 +100,7 @@ class Recipe:
         """The time budget, where one was given."""
         if self.budget is None:
             return None
-        found = _DURATION.fullmatch(str(self.budget).strip())
-        if not found or float(found[1]) <= 0:
-            raise BadOption(f"budget: got {self.budget!r}, expected a duration such as 90s, 10m or 1h.")
-        return float(found[1]) * _SECONDS[found[2]]
+        return seconds_of(self.budget)
 
     @property
     def digest(self) -> str:
@@ -159,6 +156,18 @@ class Recipe:
     def with_values(self, **changes: Any) -> Recipe:
         """A copy with some fields replaced."""
         return replace(self, **changes)
+
+
+def seconds_of(duration: str) -> float:
+    """Seconds of a duration such as 90s, 10m or 1h.
+
+    Raises:
+        BadOption: it is none.
+    """
+    found = _DURATION.fullmatch(str(duration).strip())
+    if not found or float(found[1]) <= 0:
+        raise BadOption(f"budget: got {duration!r}, expected a duration such as 90s, 10m or 1h.")
+    return float(found[1]) * _SECONDS[found[2]]
 
 
 def field_names() -> list[str]:

@@ -147,7 +147,7 @@ class Run:
         tensors = load_file(self.path / "model.safetensors")
         plan = read_json(self.path / "plan.json")
         body = load_backbone(self.card, plugins, pretrained=plan["saved_from"] > 0)
-        builder = components.build(plugins, "head", self.recipe.head)
+        builder = components.build(plugins, "head", plan["head"])
         head = builder.build(plan["head_dim"], Task("", self.classes, ()))
         frozen = FreezePlan((Phase(len(body.stages)),), "everything stands still for prediction")
         model = Model(body, head, builder, frozen)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo_core import device, fit, repeats
-from zoo_core.activations import Activations, Numbers
+from zoo_core import activations, augment, device, fit, keeping, repeats
+from zoo_core.activations import Activations, Numbers, Views
 from zoo_core.backbone import Backbone, Value
 from zoo_core.console import Console
 from zoo_core.keeping import Choice
@@ -48,8 +48,31 @@ class Kept:
         return self.turned if self.turned is not None and "#" in names[0] else self.plain
 
 
+def kept_at(
+    recipe: Recipe, task: Task, body: Backbone, depth: int, passes: int, console: Console, views: bool = True
+) -> Kept:
+    """What the tail reads at a cut: plain values of every image, and augmented views of the training side."""
+    precision = recipe.precision
+    if precision == "auto":
+        precision = "bf16" if recipe.cache_dtype == "bf16" else "fp32"
+    numbers = Numbers(precision, recipe.cache_dtype)
+    paths = {e.digest: e.path for e in task.examples}
+    mode, folder = keeping.where(recipe.cache)
+    cap = int(recipe.cache_cap * 1e9)
+    choice = keeping.choose(mode, body, depth, paths, folder, passes, cap, numbers, Views())
+    console.say(f"Cache     {choice.why}")
+    plain = activations.at(body, depth, paths, folder, console, mode=choice.mode, numbers=numbers)
+    if recipe.augment == "none" or not views:
+        return Kept(choice, numbers, plain)
+    turned = Views(recipe.augment, recipe.seed)
+    rows = {augment.name(e.digest, k): e.path for e in task.split("train") for k in range(recipe.views)}
+    console.say(f"          {recipe.views} {recipe.augment} views of each training image")
+    acts = activations.at(body, depth, rows, folder, console, mode=choice.mode, numbers=numbers, views=turned)
+    return Kept(choice, numbers, plain, acts, recipe.views)
+
+
 class Trainer:
-    """Trains models of one recipe that all start from the same weights."""
+    """Trains models of one recipe; made with `again`, any number of them, all from the same weights."""
 
     def __init__(
         self,
@@ -62,6 +85,7 @@ class Trainer:
         regime: Any,
         kept: Kept,
         console: Console,
+        again: bool = False,
     ):
         self.recipe, self.task, self.body, self.plan, self.schedule = recipe, task, body, plan, schedule
         self.builder, self.regime, self.kept, self.console = builder, regime, kept, console
@@ -70,7 +94,6 @@ class Trainer:
         self.boundary: fit.Boundary = kept.all_stages if stages else kept.boundary
         self.widths = kept.plain.pooled.widths if stages else ()
         self.head_dim = sum(self.widths) if stages else body.feature_dim
-        again = recipe.folds * recipe.seeds > 1
         self.start = {n: t.detach().clone() for n, t in body.tensors(plan.depth).items()} if again else {}
 
     def train(self, train: fit.Side, val: fit.Side, seed: int) -> tuple[fit.Model, list[dict[str, Any]]]:
@@ -89,13 +112,17 @@ class Trainer:
         """Head outputs [N, classes] on the CPU."""
         return model.outputs(self.boundary, names)
 
+    def restart(self) -> None:
+        """Put the backbone back to where training starts (made with `again`)."""
+        self._put(self.start)
+
     def repeats(self, side: fit.Side) -> dict[str, Any]:
         """Figures of every fold and seed; afterwards the backbone is as it was."""
         final = {n: t.detach().clone() for n, t in self.body.tensors(self.plan.depth).items()}
         none = fit.Side([], torch.empty(0, dtype=torch.long))
 
         def train(inside: fit.Side, seed: int) -> fit.Model:
-            self._put(self.start)
+            self.restart()
             return self.train(inside, none, self.recipe.seed + seed)[0]
 
         try:

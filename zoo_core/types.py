@@ -55,11 +55,15 @@ class FreezePlan:
         reason: one sentence for the user.
         batch_norm: in trained stages, `frozen` keeps the running statistics (the training graph
             then equals the one at prediction), `train` updates them.
+        head: a head in the place of the default one, where the choice was made with it.
+        lr: a peak learning rate in the place of the default one, likewise.
     """
 
     phases: tuple[Phase, ...]
     reason: str
     batch_norm: Literal["frozen", "train"] = "frozen"
+    head: str = ""
+    lr: float | None = None
 
     @property
     def depth(self) -> int:
@@ -104,6 +108,57 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """One way to fine-tune, tried on folds of the training side.
+
+    Attributes:
+        name: as people say it: `full`, `last 3`, `all stages, nothing trained`.
+        depth: stages frozen.
+        head: spelling of the head it was tried with.
+        lr: peak learning rate; `None` where nothing was trained step by step.
+        parameters: of the backbone that train.
+        correct: whether each example was right when it was held out, in one order for all trials.
+        seconds: all folds together.
+        note: what went wrong and was mended, or empty.
+    """
+
+    name: str
+    depth: int
+    head: str
+    lr: float | None
+    parameters: int
+    correct: tuple[bool, ...]
+    seconds: float
+    note: str = ""
+
+    @property
+    def score(self) -> float:
+        """Share of the held-out examples that were right."""
+        return sum(self.correct) / len(self.correct)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured on the training side before a depth is chosen; validation and test are not looked at.
+
+    Attributes:
+        trials: the shallowest first.
+        probes: held-out accuracy of a linear probe on each stage's pooled features, input side first.
+        majority: share of the largest class.
+        folds: how many.
+        seconds: for all of it.
+        left_out: name -> why a trial was not made.
+    """
+
+    trials: tuple[Trial, ...]
+    probes: tuple[float, ...]
+    majority: float
+    folds: int
+    seconds: float
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Task:
     """Facts about the user's data. Pure data: computing evidence is the caller's business.
 
@@ -114,6 +169,7 @@ class Task:
         bad: path -> reason, for the files that could not be used.
         skipped: what was passed over without a look (hidden, other endings), with counts.
         notes: sentences for the user about how the data was read.
+        evidence: for a freeze strategy that asks for it with a method `trials`.
     """
 
     source: str
@@ -122,6 +178,7 @@ class Task:
     bad: Mapping[str, str] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    evidence: Evidence | None = None
 
     def split(self, name: Split) -> tuple[Example, ...]:
         """The examples of one side, in scan order."""

@@ -1,0 +1,149 @@
+"""Trials on folds of the training side, all from one pass over the images: what `auto` decides by."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo_core import components, fit, solvers
+from zoo_core.auto import Wanted, believe
+from zoo_core.backbone import Backbone
+from zoo_core.console import Console
+from zoo_core.plugins import Plugins
+from zoo_core.recipe import Recipe, seconds_of
+from zoo_core.repeats import part
+from zoo_core.trainer import Kept, Trainer
+from zoo_core.types import Evidence, FreezePlan, Phase, Task, Trial
+
+Keep = Callable[[int, int], Kept]
+"""Depth and number of passes to what the store gives there, for the training side."""
+
+
+def gather(
+    strategy: Any, recipe: Recipe, plugins: Plugins, task: Task, body: Backbone, keep: Keep, console: Console
+) -> Evidence:
+    """Make the trials that a strategy asks for; afterwards the backbone is as it was.
+
+    Args:
+        strategy: has `trials(stages, probes, head)`, `folds` and `budget`.
+        keep: called with depth 0 first, so that images are decoded once for all trials.
+    """
+    start = time.perf_counter()
+    train = task.split("train")
+    side = fit.Side([e.digest for e in train], torch.tensor([e.label for e in train]))
+    fold = solvers.fold_of(side.labels.numpy(), strategy.folds, recipe.seed)
+    folds = [((fold != k).nonzero()[0].tolist(), (fold == k).nonzero()[0].tolist()) for k in range(strategy.folds)]
+    kept = keep(0, 1)
+    stages = body.info()
+    probes = probe_stages(kept.all_stages(side.digests), kept.plain.pooled.widths, side.labels, fold, len(task.classes))
+    trials: list[Trial] = []
+    left_out: dict[str, str] = {}
+    limit = seconds_of(strategy.budget) if strategy.budget else None
+    for wanted in strategy.trials(stages, probes, recipe.head):
+        trainer = _trainer(wanted, recipe, plugins, task, body, keep, len(folds[0][0]))
+        left = None if limit is None else limit - (time.perf_counter() - start)
+        expected = _expected(trainer, side, folds) if left is not None and wanted.lr else 0.0
+        if left is not None and trials and expected > left:
+            left_out[wanted.name] = f"would take about {expected:.0f} s of the {max(0.0, left):.0f} s left"
+            continue
+        trials.append(_trial(wanted, trainer, side, folds, sum(s.parameters for s in stages[wanted.depth :])))
+        console.say(f"Trial     {wanted.name}: {trials[-1].score:.1%} right, {trials[-1].seconds:.1f} s")
+    majority = max(Counter(side.labels.tolist()).values()) / len(side)
+    return Evidence(tuple(trials), probes, majority, len(folds), time.perf_counter() - start, left_out)
+
+
+def probe_stages(x: Tensor, widths: Sequence[int], labels: Tensor, fold: Any, n_classes: int) -> tuple[float, ...]:
+    """Held-out accuracy of a linear probe on each stage's pooled features [N, width]; the best of three strengths."""
+    inside = torch.stack([torch.from_numpy(fold != k).float() for k in sorted(set(fold.tolist()))])
+    found = []
+    for block in x.split(list(widths), dim=1):  # type: ignore[no-untyped-call]
+        z = (block - block.mean(0)) / block.std(0).clamp_min(1e-6)
+        best = 0.0
+        for strength in (1e-3, 1e-2, 1e-1):
+            weight, bias = solvers.fit_many(z, labels, n_classes, [strength] * len(inside), inside, steps=50)
+            answers = (torch.einsum("nd,fcd->fnc", z, weight) + bias[:, None]).argmax(2)
+            right = ((answers == labels) * (1 - inside)).sum() / len(labels)
+            best = max(best, float(right))
+        found.append(best)
+    return tuple(found)
+
+
+def table(evidence: Evidence) -> list[str]:
+    """Lines for the user: each trial with what it says about being behind the deepest one."""
+    beliefs = believe(evidence)
+    lines = [f"{'choice':<30}{'right':>8}{'behind (points)':>22}{'trained':>14}{'seconds':>9}"]
+    for trial in evidence.trials:
+        belief = beliefs[trial.name]
+        behind = f"{belief.mean:+.1f} +- {belief.deviation:.1f}" if belief.deviation else "-"
+        note = f"  {trial.note}" if trial.note else ""
+        lines.append(
+            f"{trial.name:<30}{trial.score:>8.1%}{behind:>22}{trial.parameters:>14,}{trial.seconds:>9.1f}{note}"
+        )
+    lines += [f"{name:<30}not tried: {why}" for name, why in evidence.left_out.items()]
+    return lines
+
+
+def _trainer(
+    wanted: Wanted, recipe: Recipe, plugins: Plugins, task: Task, body: Backbone, keep: Keep, n_inside: int
+) -> Trainer:
+    plan = FreezePlan((Phase(wanted.depth),), wanted.name).check(body.info())
+    schedule = fit.default_schedule(plan, body, n_inside)
+    given = {k: getattr(recipe, k) for k in ("epochs", "batch_size") if getattr(recipe, k) is not None}
+    lr = recipe.lr or wanted.lr or schedule.lr
+    schedule = dataclasses.replace(schedule, **given, lr=lr, weight_decay=recipe.weight_decay)
+    builder = components.build(plugins, "head", wanted.head)
+    regime = components.build(plugins, "regime", "new-only")
+    kept = keep(wanted.depth, schedule.epochs)
+    body.freeze(wanted.depth)
+    return Trainer(recipe, task, body, plan, schedule, builder, regime, kept, Console(), again=True)
+
+
+def _trial(wanted: Wanted, trainer: Trainer, side: fit.Side, folds: Sequence[Any], parameters: int) -> Trial:
+    start, note = time.perf_counter(), ""
+    answers = _held_out(trainer, side, folds)
+    if wanted.lr and _collapsed(answers, side.labels):
+        gentler = dataclasses.replace(trainer.schedule, lr=trainer.schedule.lr / 3)
+        note = f"collapsed at {trainer.schedule.lr:g}, repeated at {gentler.lr:.2g}"
+        trainer.schedule = gentler
+        answers = _held_out(trainer, side, folds)
+    correct = tuple((answers == side.labels).tolist())
+    lr = trainer.schedule.lr if wanted.lr else None
+    seconds = time.perf_counter() - start
+    return Trial(wanted.name, wanted.depth, wanted.head, lr, parameters, correct, seconds, note)
+
+
+def _held_out(trainer: Trainer, side: fit.Side, folds: Sequence[Any]) -> Tensor:
+    """Each example's predicted label [N], from a model that has not seen it."""
+    none = fit.Side([], torch.empty(0, dtype=torch.long))
+    answers = torch.empty(len(side), dtype=torch.long)
+    for inside, outside in folds:
+        trainer.restart()
+        model, _ = trainer.train(part(side, inside), none, trainer.recipe.seed)
+        outputs = trainer.outputs(model, [side.digests[i] for i in outside])
+        answers[outside] = trainer.builder.probabilities(outputs).argmax(1)
+    trainer.restart()
+    return answers
+
+
+def _collapsed(answers: Tensor, labels: Tensor) -> bool:
+    """Whether the models know one class only, where there are more."""
+    return len(set(answers.tolist())) == 1 < len(set(labels.tolist()))
+
+
+def _expected(trainer: Trainer, side: fit.Side, folds: Sequence[Any]) -> float:
+    """Seconds that a trial will take, from one epoch over a few examples."""
+    few = folds[0][0][: 2 * trainer.schedule.batch_size]
+    schedule, none = trainer.schedule, fit.Side([], torch.empty(0, dtype=torch.long))
+    trainer.schedule = dataclasses.replace(schedule, epochs=1)
+    start = time.perf_counter()
+    trainer.train(part(side, few), none, 0)
+    seconds = (time.perf_counter() - start) / len(few)
+    trainer.schedule = schedule
+    trainer.restart()
+    return seconds * schedule.epochs * sum(len(inside) for inside, _ in folds)
