@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -159,18 +160,64 @@ def test_variables(zoo, photos, monkeypatch):
 
 
 def test_predict(zoo, photos, run):
-    """`predict` prints a line an image, JSON lines or CSV; a bad image is listed, and the exit code is then 1."""
+    """`predict` prints a line an image, JSON lines or CSV, and on stderr how fast it was."""
     files = [photos / "red" / "00.png", photos / "blue" / "01.png"]
     lines = [json.loads(line) for line in zoo("predict", run, *files, "--json").out.splitlines()]
     assert [line["path"] for line in lines] == list(map(str, files))
     rows = list(csv.DictReader(zoo("predict", run, *files, "--csv").out.splitlines()))
     assert [row["predicted"] for row in rows] == [line["label"] for line in lines]
     assert float(rows[0]["p:red"]) == pytest.approx(lines[0]["probabilities"]["red"], abs=1e-6)
-    (photos / "red" / "00.png").write_bytes(b"")
     answer = zoo("predict", run, *files)
+    assert [line.split()[0] for line in answer.out.splitlines()] == list(map(str, files))
+    assert re.fullmatch(r"zoo: 2 images in .* s: \d+ images a second, the first after .* s\n", answer.err)
+
+
+def test_predict_with_bad_images(zoo, photos, run):
+    """Images that cannot be read are listed at the end with the reason; the exit code is 1 only if all are bad."""
+    (photos / "red" / "00.png").write_bytes(b"")
+    answer = zoo("predict", run, photos / "red", "--csv")
+    rows = list(csv.DictReader(answer.out.splitlines()))
+    assert answer.code == 0
+    assert len(rows) == 10
+    assert [(Path(r["path"]).name, r["predicted"]) for r in rows if r["error"]] == [("00.png", "")]
+    first, last = answer.err.splitlines()
+    assert first == f"zoo: {photos}/red/00.png: not a readable image: empty file"
+    assert "10 images" in last
+    assert "1 of them could not be read" in last
+    assert len(zoo("predict", run, photos / "red").out.splitlines()) == 9
+    answer = zoo("predict", run, photos / "red" / "00.png", "--jsonl")
     assert answer.code == 1
-    assert answer.out.startswith(str(files[1]))
-    assert answer.err == f"zoo: {files[0]}: not a readable image: empty file\n"
+    assert answer.json["error"] == "not a readable image: empty file"
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_predict_into_a_file(zoo, photos, run, form):
+    """`--out` publishes the file whole, in the form that its name or a flag says, and equal to what is printed."""
+    out = Path("deep") / f"answers.{form}"
+    printed = zoo("predict", run, photos, f"--{form}").out
+    answer = zoo("predict", run, photos, "--out", out)
+    assert (answer.code, answer.out) == (0, "")
+    assert out.read_text() == printed
+    assert zoo("predict", run, photos, "--out", "answers.txt", f"--{form}").code == 0
+    assert Path("answers.txt").read_text() == printed
+    answer = zoo("predict", run, photos, "--out", "answers.doc")
+    assert (answer.code, "expected a name ending in .csv or .jsonl" in answer.err) == (2, True)
+    assert zoo("predict", run, photos, "--csv", "--jsonl").code == 2
+    assert zoo("predict", run, photos, photos / "none.png", "--out", "never.csv").code == 2
+    assert sorted(p.name for p in Path("deep").iterdir()) == [out.name]
+    assert not list(Path().glob("*never*"))
+
+
+def test_eval_of_a_table(zoo, photos, run):
+    """`eval` reads what `finetune` reads: a table with columns of any name; bad images are listed on stderr."""
+    rows = [f"{c}/{i:02d}.png,{c}" for c in ("red", "blue", "green") for i in range(10)]
+    (photos / "t.csv").write_text("\n".join(["where,what", *rows, "red/99.png,red"]))
+    answer = zoo("eval", run, photos / "t.csv", "--columns", "path=where,label=what", "--json")
+    assert answer.code == 0
+    assert answer.json["n"] == 30
+    assert answer.json["bad"] == {f"{photos}/red/99.png": "No such file or directory"}
+    assert f"zoo: {photos}/red/99.png: No such file or directory" in answer.err
+    assert answer.json["accuracy"] == zoo("eval", run, photos, "--json").json["accuracy"]
 
 
 def test_bad_images(zoo, photos):

@@ -90,7 +90,7 @@ def test_wrong_values(many, spec, message):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("lsat:2", r"unknown freeze 'lsat'. Did you mean last or scratch\?.*zoo strategies"),
+        ("lsat:2", r"unknown freeze 'lsat'. Did you mean last or scratch or auto\?.*zoo strategies"),
         ("last:stage=2", r"freeze 'last' has no field 'stage'. Did you mean stages\? Fields of last: stages=1"),
         ("last:stages=1,2", "got '2', expected field=value"),
         ("head-only:3", "got '3', expected field=value. Fields of head-only: none"),

@@ -23,6 +23,12 @@ def manifest(path: Path, rows, columns=("path", "label")) -> Path:
     return path
 
 
+def scene(seed: int) -> Image.Image:
+    """120x100 pixels of soft colours, as smooth as a photo; noise has no near copies."""
+    colours = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(colours).resize((120, 100), Image.Resampling.BICUBIC)
+
+
 def sides(task) -> dict[str, str]:
     """Content digest to side."""
     return {e.digest: e.split for e in task.examples}
@@ -144,7 +150,7 @@ def test_groups_stay_together(photos):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,label\na,b\n", "has the columns file, label; expected path,label"),
+        ("flie,label\na,b\n", "has the columns flie, label; expected path,label"),
         ("path,labels\na,b\n", "has the columns path, labels; expected .*Did you mean labels"),
         ("", "has the columns none; expected path,label"),
         ("path,label\n", "holds no labelled image"),
@@ -214,6 +220,48 @@ def test_copies_never_stand_on_both_sides(photos):
     assert Counter(e.split for e in task.examples)["test"] > 0
 
 
+def test_near_copies_never_stand_on_both_sides(photos):
+    """JPEG copies and smaller copies stand on their original's side, whatever they are called."""
+    for seed, file in enumerate(sorted(photos.rglob("*.png"))):
+        scene(seed).save(file)
+        scene(seed).save(file.with_name(f"z{file.stem}.jpg"), quality=70)
+        scene(seed).resize((80, 72), Image.Resampling.BICUBIC).save(file.with_name(f"a{file.stem}.png"))
+    task = data.scan(photos)
+    assert len(task.examples) == len({e.digest for e in task.examples}) == 90
+    where = {}
+    for example in task.examples:
+        key = (example.label, Path(example.path).stem.strip("az"))
+        where.setdefault(key, set()).add(example.split)
+    assert len(where) == 30
+    assert all(len(found) == 1 for found in where.values())
+    assert {e.split for e in task.examples} == {"train", "val", "test"}
+    assert "30 groups of near copies were found and kept on one side each" in task.notes
+
+
+def test_near_leaks_in_the_users_split(tmp_path):
+    """Near copies on two sides of the user's own split, and under two labels, are counted and said."""
+    make_photos(tmp_path / "d" / "train", each=4)
+    make_photos(tmp_path / "d" / "test", each=4, seed=1)
+    scene(0).save(tmp_path / "d/train/red/00.png")
+    scene(0).save(tmp_path / "d/test/green/copy.jpg", quality=70)
+    task = data.scan(tmp_path / "d", val_share=0)
+    assert "2 examples of your own split have near copies on another side" in task.notes
+    assert "2 examples have a near copy under another label" in task.notes
+    assert "1 groups of near copies were found" in task.notes
+
+
+def test_a_film_of_one_thing(photos):
+    """Where near copies are most of a class they are split like others, since nothing would be left to test on."""
+    still = scene(0)
+    for i in range(30):
+        still.putpixel((5, 5), (i, 0, 0))
+        still.save(photos / "red" / f"frame{i}.png")
+    task = data.scan(photos)
+    assert 5 <= task.counts("test")["red"] <= 15
+    (note,) = (note for note in task.notes if "look so much alike" in note)
+    assert note.startswith("30 examples look so much alike that they are most of a class")
+
+
 def test_every_class_is_trained_on(tmp_path):
     """However small a class is, one of its examples is trained on, and one tested on."""
     make_photos(tmp_path / "d", classes=("big", "small"), each=2)
@@ -255,7 +303,7 @@ def test_a_class_of_copies(photos):
 
 def test_nothing_there(tmp_path):
     """A missing path, an empty folder and images without class folders are errors that say what to do."""
-    with pytest.raises(NoData, match="nowhere: no such file or folder; expected a folder of class folders or a CSV"):
+    with pytest.raises(NoData, match="nowhere: no such file or folder; expected a folder of class folders, a table"):
         data.scan("nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(NoData, match=r"empty holds no labelled image\. Expected one folder per class"):
@@ -301,16 +349,28 @@ def test_all_bad(tmp_path):
 def test_a_second_scan_decodes_nothing(photos, monkeypatch):
     """What a scan has decoded is noted by the file's digest: the next scan, even of copies, decodes nothing."""
     expected = data.scan(photos)
-    monkeypatch.setattr(data.images, "decode", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(data.decoding, "decode", lambda path: pytest.fail("decoded again"))
     assert data.scan(photos) == expected
 
 
-def test_damaged_notes_are_forgotten(photos, tmp_path):
+@pytest.mark.parametrize("damage", ["{", "[1]", '{"x": 3}', '{"x": ["a"]}', ""])
+def test_damaged_notes_are_forgotten(photos, tmp_path, damage):
     """Damaged notes of an earlier scan are dropped and the images looked at again."""
     expected = data.scan(photos)
     for note in (tmp_path / "cache" / "scan").rglob("*.json"):
-        note.write_text("{")
+        note.write_text(damage)
     assert data.scan(photos) == expected
+
+
+def test_a_name_that_is_no_text(photos):
+    """A file name that is no UTF-8 is listed as bad, escaped, and stops nothing."""
+    try:
+        shutil.copy(photos / "red" / "00.png", bytes(photos / "red") + b"/\xff\n.png")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    task = data.scan(photos)
+    assert task.bad == {f"{photos}/red/\\udcff\\n.png": "the file's name is not UTF-8; rename it"}
+    assert len(task.examples) == 30
 
 
 def test_image_files(photos):
@@ -318,6 +378,7 @@ def test_image_files(photos):
     (photos / "red" / "notes.txt").write_text("x")
     assert len(data.image_files([photos])) == 30
     assert data.image_files([photos / "red" / "notes.txt"]) == [photos / "red" / "notes.txt"]
+    assert len(data.image_files([photos, photos / "red", photos / "red" / "00.png"])) == 30
     with pytest.raises(NoData, match=r"nowhere\.png: no such file or folder"):
         data.image_files(["nowhere.png"])
     (photos / "none").mkdir()

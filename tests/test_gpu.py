@@ -36,7 +36,7 @@ def make(photos, plugins):
 def test_a_run(make, plugins, photos, freeze):
     """A recipe runs on the GPU unchanged: frozen stages keep their bits, the run predicts there and on the CPU."""
     run = make("gpu", freeze=freeze, device="cuda")
-    assert run.summary["device"] == "cuda"
+    assert run.summary["device"].startswith("cuda")
     assert run.summary["frozen_digest_before"] == run.summary["frozen_digest_after"]
     there = list(run.predict(photos))
     recipe = run.path / "recipe.toml"
@@ -49,7 +49,7 @@ def test_a_run(make, plugins, photos, freeze):
 
 def test_auto_takes_the_gpu(make):
     """`--device auto` takes the GPU where there is one."""
-    assert make("auto").summary["device"] == "cuda"
+    assert make("auto").summary["device"].startswith("cuda")
 
 
 @pytest.mark.parametrize("depth", range(4))

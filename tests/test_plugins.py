@@ -28,7 +28,7 @@ BROKEN = {
     "absent": (GOOD.replace("zoo_core.freeze", "zoo_core.frieze"), "ModuleNotFoundError: No module named"),
     "signature": (
         GOOD.replace("strategies()", "strategies(stages)"),
-        "Argument(s) {'stages'} are declared in the hookimpl",
+        "zoo_freeze_strategies(stages) asks for arguments; expected def zoo_freeze_strategies():",
     ),
     "misspelt": (
         GOOD.replace("zoo_freeze_strategies", "zoo_freeze_strategy"),

@@ -253,3 +253,12 @@ def test_an_unknown_architecture_names_near_ones() -> None:
     """A misspelt architecture is answered with near names."""
     with pytest.raises(BadCard, match="resnet18"):
         backbone("resnet188", 64)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_chains_move_to_another_device(kind: str) -> None:
+    """A chain that was cut on the CPU runs on another device, with the tables that it makes for itself."""
+    architecture, side = KINDS[kind]
+    body = backbone(architecture, side).to("meta")
+    with torch.no_grad():
+        assert Chain(body.stages)(torch.zeros(2, 3, side, side, device="meta")).device.type == "meta"

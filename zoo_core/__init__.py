@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zoo_core import freeze as freeze
     from zoo_core import heads as heads
     from zoo_core import regimes as regimes
+    from zoo_core import testing as testing
     from zoo_core.api import backbones as backbones
     from zoo_core.api import finetune as finetune
     from zoo_core.api import load_backbone as load_backbone
@@ -58,9 +59,9 @@ _PUBLIC = {
     "registry": "zoo_core.api",
     "trace_stages": "zoo_core.tracing",
 }
-_MODULES = ("freeze", "heads", "regimes")
+_MODULES = ("freeze", "heads", "regimes", "testing")
 
-__all__ = ["freeze", "heads", "hookimpl", "regimes", *sorted(_PUBLIC)]
+__all__ = ["freeze", "heads", "hookimpl", "regimes", "testing", *sorted(_PUBLIC)]
 
 
 def __getattr__(name: str) -> Any:

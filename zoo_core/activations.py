@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -224,15 +224,22 @@ class _Filler:
             for depth, shelf in known:
                 here = [n for n in todo if n in shelf.rows]
                 todo = [n for n in todo if n not in shelf.rows]
-                self._publish(reading.on_all_cores(self._carry(depth, shelf), self._batches(here)), advance)
+                self._publish(self._carried(depth, shelf, here), advance)
             rows = map_images(self._whole, [*rest, *todo], self.pixels, self.spec, self.device)
             self._publish(rows, advance)
         for opened in (self.cut, self.pooled):
             if opened is not None:
                 opened.refresh()
 
-    def _batches(self, names: Sequence[str]) -> list[Sequence[str]]:
-        return reading.batches(names, self.device)
+    def _carried(self, depth: int, shelf: Shelf, names: Sequence[str]) -> Iterator[tuple[list[Row], list[int]]]:
+        work, chunks = self._carry(depth, shelf), reading.batches(names, self.device)
+        if self.device.type == "cpu":
+            yield from reading.on_all_cores(work, chunks)
+            return
+        for chunk in chunks:
+            with torch.inference_mode():
+                found = work(chunk)
+            yield found
 
     def _carry(self, depth: int, shelf: Shelf) -> Callable[[Sequence[str]], tuple[list[Row], list[int]]]:
         """From a cut before this one: only the stages between are run."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo_core.card import Card
+from zoo_core.crossing import rewrite_device
 from zoo_core.errors import BadStage, UnstagedTensor
 from zoo_core.types import StageInfo
 
@@ -157,6 +158,7 @@ class Backbone:
         self.model.to(device)
         for stage in self.stages:  # a traced stage may hold its own reference to a root buffer
             stage.module.to(device)
+            rewrite_device(stage.module, torch.device(device))
         return self
 
     def _check_depth(self, depth: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 Place: TypeAlias = tuple[fx.Node, tuple[Any, ...]]
 """A tensor in the trace: the node, and the path to it inside the node's value."""
@@ -130,6 +130,23 @@ def scaled(t: Tensor, slope: int, offset: int) -> int:
 def check_size(t: Tensor, shape: tuple[int, ...]) -> None:
     if t.shape[1:] != shape:
         raise ValueError(f"this chain was cut for inputs {list(shape)}, got {list(t.shape[1:])}; load it at that size.")
+
+
+def rewrite_device(module: nn.Module, device: torch.device) -> None:
+    """Traced code names the device that it was traced on, where it makes tables: name another one."""
+    for part in [m for m in module.modules() if isinstance(m, fx.GraphModule)]:
+        for node in part.graph.nodes:
+            node.args = _with_device(node.args, device)
+            node.kwargs = _with_device(node.kwargs, device)
+        part.recompile()
+
+
+def _with_device(value: Any, device: torch.device) -> Any:
+    if isinstance(value, torch.device):
+        return device
+    if isinstance(value, dict):
+        return {key: _with_device(part, device) for key, part in value.items()}
+    return type(value)(_with_device(part, device) for part in value) if type(value) in (tuple, list) else value
 
 
 def flat(value: Any) -> tuple[Tensor, ...]:

@@ -1,49 +1,67 @@
-"""Reading the user's data: a folder of class folders or a CSV, to a `Task` with its splits."""
+"""Reading the user's data: folders, tables and shards of labelled images, to a `Task` with its splits."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo_core import images
+from zoo_core import decoding, likeness, manifests, shards
 from zoo_core.console import Console
-from zoo_core.errors import BadImage, BadManifest, NoData, TooFewExamples, near
+from zoo_core.errors import BadImage, BadOption, NoData, TooFewExamples
 from zoo_core.files import publish_object, sha256_file
+from zoo_core.manifests import SIDES, Listing, Row
 from zoo_core.places import cache_folder
 from zoo_core.splits import SPLITS as SPLITS
 from zoo_core.splits import split_by_content
 from zoo_core.types import Example, Split, Task
 
-_FOLDER_SPLITS: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
+KINDS = (
+    "a folder of class folders, a table (CSV, TSV, JSONL or Parquet with path,label), tar shards, or a saved dataset"
+)
 
 
 @dataclass(frozen=True)
-class Row:
-    """One labelled file before it was looked at; an empty `split` is for us to choose."""
+class Seen:
+    """Labelled images after one look at each.
 
-    path: str
-    label: str
-    split: Split | None = None
-    group: str = ""
+    Attributes:
+        rows: those that can be used, in the source's order.
+        bad: path, or place in a shard, -> reason, for the others.
+        digests: path -> content digest.
+        looks: content digest -> look, for near copies.
+        skipped: what was passed over without a look, with counts.
+        notes: sentences about how the source was read.
+    """
+
+    rows: tuple[Row, ...]
+    bad: Mapping[str, str]
+    digests: Mapping[str, str]
+    looks: Mapping[str, str]
+    skipped: Mapping[str, int]
+    notes: tuple[str, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Label names, sorted."""
+        return tuple(sorted({row.label for row in self.rows}))
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """All rows as examples that nobody has split."""
+        index = {label: i for i, label in enumerate(self.classes)}
+        return tuple(Example(r.path, index[r.label], self.digests[r.path], "test", r.group) for r in self.rows)
 
 
 def scan(
     source: str | Path,
     *,
+    columns: str | None = None,
     test_share: float = 0.25,
     val_share: float = 0.15,
     on_bad_image: str = "skip",
@@ -53,8 +71,9 @@ def scan(
     """Read labels, decode every image once, and split.
 
     Args:
-        source: a folder of class folders (with train/ val/ test/ above them, or not), or a CSV
-            with `path,label[,split][,group]`.
+        source: a folder of class folders (with train/ val/ test/ above them, or not), a table with
+            `path,label[,split][,group]`, tar shards, or a folder of `datasets`' `save_to_disk`.
+        columns: what the table calls them, e.g. `path=file,label=class`.
         test_share, val_share: shares of all examples, used where the user gave no such side.
         on_bad_image: `skip` lists bad images and goes on; `fail` raises at the first.
         for_training: without it every example is for testing and one class is enough.
@@ -62,26 +81,47 @@ def scan(
     Raises:
         NoData, BadManifest, TooFewExamples, BadImage: each names the file and what to do.
     """
-    console = console or Console()
     path = Path(source).expanduser()
-    rows, skipped = _rows(path)
-    digests, bad = _look(rows, console)
-    if bad and on_bad_image == "fail":
-        first, reason = next(iter(bad.items()))
-        raise BadImage(f"{first}: {reason}. {len(bad)} bad in all; leave them out with --on-bad-image skip.")
-    rows = [row for row in rows if row.path in digests]
-    classes = tuple(sorted({row.label for row in rows}))
-    examples = tuple(Example(row.path, classes.index(row.label), digests[row.path], "test", row.group) for row in rows)
+    seen = look_at(path, columns, console)
+    if seen.bad and on_bad_image == "fail":
+        first, reason = next(iter(seen.bad.items()))
+        raise BadImage(f"{first}: {reason}. {len(seen.bad)} bad in all; leave them out with --on-bad-image skip.")
     if not for_training:
-        if not examples:
-            raise NoData(f"{path}: none of {len(bad)} images can be read; the first: {next(iter(bad.items()))}.")
-        return Task(str(path), classes, examples, bad, skipped)
-    _check_classes(path, rows, classes, bad)
-    examples, notes = split_by_content(examples, [row.split for row in rows], test_share, val_share)
-    task = Task(str(path), classes, examples, bad, skipped, tuple(notes))
+        if not seen.rows:
+            raise NoData(
+                f"{path}: none of {len(seen.bad)} images can be read; the first: {next(iter(seen.bad.items()))}."
+            )
+        return Task(str(path), seen.classes, seen.examples, seen.bad, seen.skipped, seen.notes)
+    _check_classes(path, seen)
+    task = split(path, seen, test_share, val_share)
     if not task.split("train") or not task.split("test"):
         raise TooFewExamples(f"{path}: after the split one side is empty; expected examples to train and to test on.")
     return task
+
+
+def look_at(path: Path, columns: str | None = None, console: Console | None = None) -> Seen:
+    """Find the labelled images and decode each one once; nothing is judged.
+
+    Raises:
+        NoData, BadManifest: nothing is there, or a table or shard cannot be read.
+    """
+    listing = _listing(path, columns)
+    found, bad = _look(listing.rows, console or Console())
+    return Seen(
+        tuple(row for row in listing.rows if row.path in found),
+        bad,
+        {file: content for file, (content, _) in found.items()},
+        dict(found.values()),
+        listing.skipped,
+        tuple(listing.notes),
+    )
+
+
+def split(path: Path, seen: Seen, test_share: float, val_share: float) -> Task:
+    """The task with a side for every example, and sentences about copies and leaks."""
+    given = [row.split for row in seen.rows]
+    examples, notes = split_by_content(seen.examples, given, test_share, val_share, seen.looks)
+    return Task(str(path), seen.classes, examples, seen.bad, seen.skipped, (*seen.notes, *notes))
 
 
 def image_files(sources: Iterable[str | Path]) -> list[Path]:
@@ -96,9 +136,9 @@ def image_files(sources: Iterable[str | Path]) -> list[Path]:
             raise NoData(f"{source}: no such file or folder; expected images.")
     if not found:
         raise NoData(
-            f"no image in {', '.join(map(str, sources))}; expected files ending in {' '.join(images.ENDINGS)}."
+            f"no image in {', '.join(map(str, sources))}; expected files ending in {' '.join(decoding.ENDINGS)}."
         )
-    return found
+    return list(dict.fromkeys(found))
 
 
 def task_digest(task: Task) -> str:
@@ -107,129 +147,111 @@ def task_digest(task: Task) -> str:
     return hashlib.sha256("\n".join([*task.classes, *lines]).encode()).hexdigest()
 
 
-def _rows(path: Path) -> tuple[list[Row], dict[str, int]]:
-    if path.is_dir():
-        rows, skipped = _folder_rows(path)
+def _listing(path: Path, columns: str | None) -> Listing:
+    if path.is_dir() and shards.is_saved_dataset(path):
+        listing = shards.read_saved_dataset(path, columns)
+    elif path.is_dir():
+        listing = _folder_rows(path)
+        if not listing.rows and (files := shards.shards_in(path)):
+            listing = shards.read_shards(files, columns)
+        elif columns:
+            raise BadOption(f"columns: got {columns!r}, but {path} is a folder of class folders. Leave them out.")
+    elif path.suffix.lower() in shards.SHARDS and path.is_file():
+        listing = shards.read_shards([path], columns)
     elif path.is_file():
-        rows, skipped = _manifest_rows(path), {}
+        listing = manifests.read_manifest(path, columns)
     else:
-        raise NoData(f"{path}: no such file or folder; expected a folder of class folders or a CSV (path,label).")
-    if not rows:
-        beside = [p for p in path.iterdir() if _is_image(p)] if path.is_dir() else []
-        hint = (
-            f"It has {len(beside)} images directly inside: put them into one folder per class."
-            if beside
-            else f"Expected one folder per class with files ending in {' '.join(images.ENDINGS)}."
-        )
-        raise NoData(f"{path} holds no labelled image. {hint}")
-    return rows, skipped
+        raise NoData(f"{path}: no such file or folder; expected {KINDS}.")
+    if not listing.rows:
+        raise NoData(f"{path} holds no labelled image. {_hint(path, listing)}")
+    if copied := sum(bool(row.origin) for row in listing.rows):
+        listing.note([f"{copied} images lie inside larger files and were copied into {cache_folder() / 'members'}"])
+    return listing
 
 
-def _folder_rows(root: Path) -> tuple[list[Row], dict[str, int]]:
+def _hint(path: Path, listing: Listing) -> str:
+    """What to do where no labelled image was found."""
+    beside = [p for p in path.iterdir() if _is_image(p)] if path.is_dir() else []
+    if beside:
+        return f"It has {len(beside)} images directly inside: put them into one folder per class."
+    passed = ", ".join(f"{count} {what}" for what, count in listing.skipped.items())
+    found = f" Passed over: {passed}." if passed else ""
+    return f"Expected one folder per class with files ending in {' '.join(decoding.ENDINGS)}.{found}"
+
+
+def _folder_rows(root: Path) -> Listing:
     """Class folders, under split folders where all top folders are named like splits."""
+    listing = Listing()
     tops = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    split_tops = [p for p in tops if p.name.lower() in _FOLDER_SPLITS]
+    split_tops = [p for p in tops if p.name.lower() in SIDES]
     pairs: list[tuple[Split | None, Path]]
     if split_tops and len(split_tops) == len(tops):
-        pairs = [
-            (_FOLDER_SPLITS[top.name.lower()], c) for top in split_tops for c in sorted(top.iterdir()) if c.is_dir()
-        ]
+        pairs = [(SIDES[top.name.lower()], c) for top in split_tops for c in sorted(top.iterdir()) if c.is_dir()]
     else:
         pairs = [(None, top) for top in tops]
-    rows: list[Row] = []
-    skipped: Counter[str] = Counter()
     loose = sum(p.is_file() for p in root.iterdir())
     if loose:
-        skipped["files outside class folders"] = loose
-    for split, folder in pairs:
+        listing.skipped["files outside class folders"] = loose
+    for side, folder in pairs:
         if folder.name.startswith("."):
             continue
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):
             if any(part.startswith(".") for part in file.relative_to(folder).parts):
-                skipped["hidden files"] += 1
+                listing.skip("hidden files")
             elif not _is_image(file):
-                skipped[f"files ending in {file.suffix.lower() or 'nothing'}"] += 1
+                listing.skip(f"files ending in {_plain(file.suffix.lower()) or 'nothing'}")
             else:
-                rows.append(Row(str(file), folder.name, split))
-    return rows, dict(skipped)
+                listing.rows.append(Row(str(file), folder.name, side))
+    return listing
 
 
-def _manifest_rows(path: Path) -> list[Row]:
-    """A CSV with a header; paths are relative to the CSV's own folder."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = [c.strip().lower() for c in reader.fieldnames or []]
-            for wanted in ("path", "label"):
-                if wanted not in columns:
-                    hint = near(wanted, columns)
-                    raise BadManifest(
-                        f"{path} has the columns {', '.join(columns) or 'none'}; "
-                        f"expected path,label[,split][,group]. {hint}".rstrip()
-                    )
-            reader.fieldnames = columns
-            return [_manifest_row(path, reader.line_num, record) for record in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadManifest(f"{path} cannot be read as a UTF-8 CSV: {error}.") from error
+def _look(rows: Sequence[Row], console: Console) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
+    """Path -> content digest and look of every readable image, reason for every other one.
 
-
-def _manifest_row(path: Path, line: int, record: dict[str, str]) -> Row:
-    file, label = (record.get("path") or "").strip(), (record.get("label") or "").strip()
-    split = (record.get("split") or "").strip().lower()
-    if not file or not label:
-        raise BadManifest(f"{path}, line {line}: path {file!r} and label {label!r}; expected both.")
-    if split and split not in _FOLDER_SPLITS:
-        raise BadManifest(f"{path}, line {line}: split {split!r}; expected train, val, test or nothing.")
-    whole = Path(file).expanduser()
-    return Row(
-        str(whole if whole.is_absolute() else path.parent / whole),
-        label,
-        _FOLDER_SPLITS.get(split),
-        (record.get("group") or "").strip(),
-    )
-
-
-def _look(rows: Sequence[Row], console: Console) -> tuple[dict[str, str], dict[str, str]]:
-    """Content digest of every readable image, reason for every other one.
-
-    Digests of files seen before come from the notes in the cache, by the file's own sha256.
+    What was seen before comes from the notes in the cache, by the file's own sha256.
     """
-    folder = cache_folder() / "scan" / images.DECODER
-    notes: dict[str, str] = {}
+    folder = cache_folder() / "scan" / f"{decoding.DECODER}-{likeness.LOOK}"
+    notes: dict[str, tuple[str, str]] = {}
     for file in folder.glob("*.json"):
         try:
-            notes.update(json.loads(file.read_text()))
-        except ValueError:
+            notes.update({sha: (str(c), str(look)) for sha, (c, look) in json.loads(file.read_text()).items()})
+        except (ValueError, TypeError, AttributeError):
             file.unlink()  # damaged: the images are simply looked at again
-    fresh: dict[str, str] = {}
+    fresh: dict[str, tuple[str, str]] = {}
 
-    def one(row: Row) -> tuple[str, str, str]:
+    def one(row: Row) -> tuple[Row, tuple[str, str] | None, str]:
         try:
+            row.path.encode()  # a name that is no UTF-8 cannot be written into a run
             sha = sha256_file(Path(row.path))
-            content = notes.get(sha) or images.content_digest(images.decode(row.path))
-            return row.path, content, sha
+            if sha in notes:
+                return row, notes[sha], sha
+            image = decoding.decode(row.path)
+            return row, (decoding.content_digest(image), likeness.look(image)), sha
         except OSError as error:
-            return row.path, "", error.strerror or str(error)
+            return row, None, error.strerror or str(error)
+        except UnicodeEncodeError:
+            return row, None, "the file's name is not UTF-8; rename it"
         except (BadImage, ValueError) as error:  # ValueError: a path that no file can have
-            return row.path, "", str(error)
+            return row, None, str(error)
 
-    good: dict[str, str] = {}
+    good: dict[str, tuple[str, str]] = {}
     bad: dict[str, str] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool, console.track("Reading images", len(rows)) as advance:
-        for path, content, detail in pool.map(one, rows):
+        for row, content, detail in pool.map(one, rows):
             advance(1)
             if content:
-                good[path] = content
+                good[row.path] = content
                 if detail not in notes:
                     fresh[detail] = content
             else:
-                bad[path] = detail
+                bad[_plain(row.origin or row.path)] = detail
     if fresh:
         publish_object(folder, "", ".json", lambda temp: temp.write_text(json.dumps(fresh)))
     return good, bad
 
 
-def _check_classes(path: Path, rows: Sequence[Row], classes: Sequence[str], bad: dict[str, str]) -> None:
+def _check_classes(path: Path, seen: Seen) -> None:
+    rows, classes, bad = seen.rows, seen.classes, seen.bad
     lost = f" {len(bad)} images could not be read: {next(iter(bad.items()))}." if bad else ""
     if len(classes) < 2:
         raise TooFewExamples(
@@ -246,4 +268,9 @@ def _check_classes(path: Path, rows: Sequence[Row], classes: Sequence[str], bad:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in images.ENDINGS and not path.name.startswith(".")
+    return path.suffix.lower() in decoding.ENDINGS and not path.name.startswith(".")
+
+
+def _plain(name: str) -> str:
+    """A file's name as text that can be written anywhere: what is no UTF-8 or does not print is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

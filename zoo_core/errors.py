@@ -57,7 +57,7 @@ class NoData(UsageError):
 
 
 class BadManifest(UsageError):
-    """A CSV manifest without the columns, or with rows that cannot be used."""
+    """A table or shard without the columns, damaged, or with rows that cannot be used."""
 
 
 class TooFewExamples(ZooError):
@@ -66,6 +66,14 @@ class TooFewExamples(ZooError):
 
 class BadImage(ZooError):
     """An image that cannot be decoded."""
+
+
+class MissingExtra(ZooError):
+    """An optional package that this kind of file needs is not installed."""
+
+
+class DiskFull(ZooError):
+    """A file cannot be written: no space, or no permission."""
 
 
 class CardExists(UsageError):
@@ -98,6 +106,14 @@ class UnstagedTensor(ZooError):
 
 class NotAChain(ZooError):
     """A model that cannot be cut into stages, with the reason."""
+
+
+class BadPluginName(UsageError):
+    """A name that a new plugin cannot have."""
+
+
+class FolderExists(UsageError):
+    """The folder of a new plugin is already there."""
 
 
 class PluginBroken(ZooError):

@@ -48,7 +48,7 @@ def gather(
     for wanted in strategy.trials(stages, probes, recipe.head):
         trainer = _trainer(wanted, recipe, plugins, task, body, keep, len(folds[0][0]))
         left = None if limit is None else limit - (time.perf_counter() - start)
-        expected = _expected(trainer, side, folds) if left is not None and wanted.lr else 0.0
+        expected = _expected(trainer, side, folds) if left is not None and left > 0 and wanted.lr else 0.0
         if left is not None and trials and expected > left:
             left_out[wanted.name] = f"would take about {expected:.0f} s of the {max(0.0, left):.0f} s left"
             continue

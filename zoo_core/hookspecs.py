@@ -33,7 +33,11 @@ hookimpl = pluggy.HookimplMarker("zoo")
 
 
 class Provider(Protocol):
-    """Turns a card and its weights into a backbone."""
+    """Turns a card and its weights into a backbone.
+
+    Made without arguments each time a backbone is loaded. Its cards join the registry as a layer of
+    their own. Raise `ZooError` where a card or the weights do not fit: the user reads its text.
+    """
 
     cards: ClassVar[Path]
     """A JSON file of cards (`{"schema": 1, "cards": {name: {...}}}`) shipped in the plugin."""
@@ -46,7 +50,9 @@ class Provider(Protocol):
 class FreezeStrategy(Protocol):
     """Decides which stages train. A frozen dataclass; its fields are the user's options.
 
-    A strategy that wants random weights says so with a class variable `pretrained = False`.
+    A strategy that wants random weights says so with a class variable `pretrained = False`. One that
+    needs trials on the user's data has a method `trials` and finds them as `task.evidence`; see `auto`.
+    Raise `ZooError` for an option or a chain that cannot be.
     """
 
     def plan(self, stages: Sequence[StageInfo], task: Task) -> FreezePlan:
@@ -55,7 +61,11 @@ class FreezeStrategy(Protocol):
 
 
 class HeadBuilder(Protocol):
-    """Features to predictions, with the loss. A frozen dataclass."""
+    """Features to predictions, with the loss. A frozen dataclass; its fields are the user's options.
+
+    A head that is solved at once, in place of training, has `solves = True` and a method `solve`; one
+    that reads the pooled features of all stages has `reads_stages = True`; see `multi-stage`.
+    """
 
     def build(self, feature_dim: int, task: Task) -> nn.Module:
         """A module from features [B, D] to outputs [B, classes]; drawn from torch's global seed."""
@@ -71,7 +81,10 @@ class HeadBuilder(Protocol):
 
 
 class DataRegime(Protocol):
-    """Decides which examples enter each epoch. A frozen dataclass."""
+    """Decides which examples enter each epoch. A frozen dataclass; its fields are the user's options.
+
+    A regime that mixes old examples in states their share of an epoch, in [0, 1), as `ratio`.
+    """
 
     needs_old: ClassVar[bool]
     """Whether the user must give the old task's data (`--old`)."""
@@ -86,7 +99,10 @@ class DataRegime(Protocol):
 
 @hookspec
 def zoo_backbone_providers() -> dict[str, type[Provider]]:  # type: ignore[empty-body]
-    """Supply backbones.
+    """Supply backbones (`-b CARD`, through the cards that name the provider).
+
+    Called once a process, whenever a command looks for what is installed. The names are those that cards
+    give as their `provider`. An error leaves this plugin out and is shown by `zoo plugins`.
 
     Example:
         @hookimpl
@@ -99,6 +115,10 @@ def zoo_backbone_providers() -> dict[str, type[Provider]]:  # type: ignore[empty
 def zoo_freeze_strategies() -> dict[str, type[FreezeStrategy]]:  # type: ignore[empty-body]
     """Supply answers to "which stages train?" (`--freeze NAME:field=value`).
 
+    Called once a process, whenever a command looks for what is installed. The class is made from the
+    user's options before data are read, and asked for its plan once the backbone is loaded. An error in
+    the hook leaves this plugin out and is shown by `zoo plugins`.
+
     Example:
         @hookimpl
         def zoo_freeze_strategies():
@@ -110,6 +130,10 @@ def zoo_freeze_strategies() -> dict[str, type[FreezeStrategy]]:  # type: ignore[
 def zoo_head_builders() -> dict[str, type[HeadBuilder]]:  # type: ignore[empty-body]
     """Supply heads (`--head NAME:field=value`).
 
+    Called once a process, whenever a command looks for what is installed. The head is built after the
+    plan, for the features at the end of the chain, and built again when a saved run is opened. An error in
+    the hook leaves this plugin out and is shown by `zoo plugins`.
+
     Example:
         @hookimpl
         def zoo_head_builders():
@@ -120,6 +144,10 @@ def zoo_head_builders() -> dict[str, type[HeadBuilder]]:  # type: ignore[empty-b
 @hookspec
 def zoo_data_regimes() -> dict[str, type[DataRegime]]:  # type: ignore[empty-body]
     """Supply regimes (`--regime NAME:field=value`).
+
+    Called once a process, whenever a command looks for what is installed. The regime is asked for its
+    batches at the start of every epoch. An error in the hook leaves this plugin out and is shown by
+    `zoo plugins`.
 
     Example:
         @hookimpl

@@ -6,25 +6,19 @@ Together they equal torchvision's and timm's evaluation transform bit for bit (h
 
 from __future__ import annotations
 
-import hashlib
 import math
-import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from zoo_core.card import Input
-from zoo_core.errors import BadImage
-
-DECODER = "pillow-1"
-"""Version of the decode policy below; part of every cache key."""
-
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-MAX_PIXELS = 100_000_000
+from zoo_core.decoding import DECODER as DECODER
+from zoo_core.decoding import ENDINGS as ENDINGS
+from zoo_core.decoding import MAX_PIXELS
+from zoo_core.decoding import content_digest as content_digest
+from zoo_core.decoding import decode as decode
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -32,40 +26,6 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-
-
-def decode(path: str | Path) -> Image.Image:
-    """Read one image as 8-bit gray (mode L) or RGB.
-
-    EXIF orientation is applied, transparency is laid on white, 16-bit gray is scaled by its range,
-    CMYK and palettes are converted, of an animation the first frame is taken.
-
-    Raises:
-        BadImage: not an image of the listed formats, truncated, over 100 million pixels, or of a
-            kind with no defined 8-bit meaning (32-bit integer or float).
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise BadImage(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS}")
-                image.load()
-                return _eight_bit(ImageOps.exif_transpose(image))
-    except BadImage:
-        raise
-    except UnidentifiedImageError:
-        raise BadImage("not a readable image: " + _first_bytes(path)) from None
-    except Exception as error:  # Pillow's plugins raise nearly anything on hostile input
-        reason = "truncated" if "truncated" in str(error) else str(error).splitlines()[0] if str(error) else "broken"
-        raise BadImage(f"{type(error).__name__}: {reason}") from error
-
-
-def content_digest(image: Image.Image) -> str:
-    """sha256 (hex) over the decoded pixels: equal for copies under other names or containers."""
-    sha = hashlib.sha256(f"{image.mode} {image.size}\n".encode())
-    sha.update(image.tobytes())
-    return sha.hexdigest()
 
 
 def pixels(image: Image.Image, spec: Input) -> Tensor:
@@ -89,29 +49,6 @@ def normalise(batch: Tensor, spec: Input) -> Tensor:
     return batch.float().div(255).sub(mean).div(std)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    mode = image.mode
-    if mode in ("L", "RGB"):
-        return image
-    if mode == "1":
-        return image.convert("L")
-    if mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
-    if mode in ("I", "F"):
-        raise BadImage(f"32-bit {'integer' if mode == 'I' else 'float'} pixels; expected 8 or 16 bit, convert it first")
-    if mode in ("LA", "La"):
-        return _on_white(image.convert("LA"), "L")
-    if mode in ("RGBA", "RGBa", "PA") or "transparency" in image.info:
-        return _on_white(image.convert("RGBA"), "RGB")
-    return image.convert("RGB")
-
-
-def _on_white(image: Image.Image, mode: str) -> Image.Image:
-    white = Image.new(mode, image.size, "white")
-    white.paste(image.convert(mode), mask=image.getchannel("A"))
-    return white
-
-
 def _fit(image: Image.Image, spec: Input) -> Image.Image:
     """Resize and crop as timm's `transforms_imagenet_eval` does (timm 1.0, Apache-2.0)."""
     _, height, width = spec.size
@@ -123,14 +60,37 @@ def _fit(image: Image.Image, spec: Input) -> Image.Image:
     elif spec.crop_mode == "border" or scaled[0] != scaled[1]:
         ratios = (h / scaled[0], w / scaled[1])
         ratio = max(ratios) if spec.crop_mode == "border" else min(ratios)
-        size = round(h / ratio), round(w / ratio)
+        size = max(1, round(h / ratio)), max(1, round(w / ratio))
     elif w <= h:
         size = int(scaled[0] * h / w), scaled[0]
     else:
         size = scaled[0], int(scaled[0] * w / h)
-    if size != (h, w):
+    if size[0] * size[1] > MAX_PIXELS:
+        image = _middle(image, size, (height, width), resample)
+    elif size != (h, w):
         image = image.resize((size[1], size[0]), resample)
     return _centre(image, height, width, spec)
+
+
+def _middle(
+    image: Image.Image, size: tuple[int, int], keep: tuple[int, int], resample: Image.Resampling
+) -> Image.Image:
+    """The middle of a very long image, resized: what a centre crop of the whole would show, and a margin.
+
+    Args:
+        size: height and width that the whole would be resized to; for 1x20000 pixels gigabytes.
+        keep: height and width of the crop.
+    """
+    found, box = [], []
+    for whole, crop, old in zip(size, keep, (image.height, image.width), strict=True):
+        margin = math.ceil(4 * max(1, whole / old))  # what the filters read beside a pixel, in new pixels
+        part = min(whole, crop + 2 * margin)
+        part += (whole - part) % 4  # so that the centre of the part is the centre of the whole
+        start = (whole - part) // 2
+        found.append(part)
+        box.append((start * old / whole, (start + part) * old / whole))
+    (top, bottom), (left, right) = box
+    return image.resize((found[1], found[0]), resample, (left, top, right, bottom))
 
 
 def _centre(image: Image.Image, height: int, width: int, spec: Input) -> Image.Image:
@@ -146,12 +106,3 @@ def _centre(image: Image.Image, height: int, width: int, spec: Input) -> Image.I
         image = canvas
     top, left = round((image.height - height) / 2.0), round((image.width - width) / 2.0)
     return image.crop((left, top, left + width, top + height))
-
-
-def _first_bytes(path: str | Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            start = file.read(8)
-    except OSError as error:
-        return str(error)
-    return "empty file" if not start else f"starts with {start!r}"

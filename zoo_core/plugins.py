@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import importlib.metadata
-import inspect
+import importlib.util
 import os
-import sys
+import re
+import shlex
 import time
 import traceback
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from zoo_core.errors import AmbiguousName, PluginBroken, UnknownStrategy, UsageError, near
-from zoo_core.hookspecs import METHODS, SPECS, manager
+from zoo_core.contracts import supplies_of
+from zoo_core.errors import AmbiguousName, PluginBroken, UnknownStrategy, UsageError, ZooError, near
+from zoo_core.watching import watched
 
 GROUP = "zoo"
 CORE = "zoo-core"
@@ -33,6 +33,8 @@ class Plugin:
         seconds: time it took to load and call.
         error: one line saying why it is broken; empty when it is not.
         traceback: the whole story of the error.
+        notes: what it did while it was loaded and should not, a sentence each.
+        module: the entry point's value, `module` or `module:attribute`.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Plugin:
     seconds: float = 0.0
     error: str = ""
     traceback: str = ""
+    notes: tuple[str, ...] = ()
+    module: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,24 @@ class Plugins:
             if wanted == plugin.distribution or short in (plugin.name, plugin.distribution):
                 raise PluginBroken(f"{plugin.distribution} is installed but broken: {plugin.error} See 'zoo plugins'.")
         known = list(self.supplied(kind))
+        lost = ", ".join(sorted({p.distribution for p in self.broken}))
+        hint = f"Broken, and may supply it: {lost}; see 'zoo plugins'." if lost else ""
         raise UnknownStrategy(
-            f"unknown {kind} {name!r}. {near(short, known)} Installed: {', '.join(known) or 'none'}. "
+            f"unknown {kind} {name!r}. {near(short, known)} Installed: {', '.join(known) or 'none'}. {hint} "
             "Type 'zoo strategies' for their options."
         )
+
+    def named(self, name: str) -> list[Plugin]:
+        """The plugins of that entry-point or distribution name, at least one.
+
+        Raises:
+            UsageError: there is none; near names are given.
+        """
+        chosen = [p for p in self.found if name in (p.name, p.distribution)]
+        if not chosen:
+            names = [p.distribution for p in self.found]
+            raise UsageError(f"no plugin {name!r}. {near(name, names)} Installed: {', '.join(names)}.")
+        return chosen
 
     def name_of(self, kind: str, cls: type) -> str:
         """The name under which `cls` is supplied, with its distribution where that is needed."""
@@ -107,74 +125,94 @@ def discover(entry_points: Iterable[Any] | None = None, environ: Mapping[str, st
     if entry_points is None:
         entry_points = importlib.metadata.entry_points(group=GROUP)
     allowed, denied = _names(environ.get("ZOO_PLUGINS")), _names(environ.get("ZOO_DISABLE")) or set()
-    found = [_load("core", CORE, _version(), lambda: _import("zoo_core.builtin"))]
+    core = importlib.metadata.EntryPoint("core", "zoo_core.builtin", GROUP)
+    found = [_load(core, CORE, _core_version())]
     unique = {(ep.name, ep.value): ep for ep in entry_points}
     for _, ep in sorted(unique.items()):
-        distribution = ep.dist.name if ep.dist else "unknown"
+        distribution, version = _origin(ep)
         names = {ep.name, distribution}
         if names & denied or (allowed is not None and not names & allowed):
             continue
-        found.append(_load(ep.name, distribution, ep.dist.version if ep.dist else "", ep.load))
+        found.append(_without_repeats(_load(ep, distribution, version), found))
     return Plugins(tuple(found))
 
 
-def _load(name: str, distribution: str, version: str, load: Any) -> Plugin:
-    start = time.perf_counter()
+def strict(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether `ZOO_STRICT` asks that a broken plugin be a failure of every command."""
+    value = (os.environ if environ is None else environ).get("ZOO_STRICT", "")
+    return value.strip().lower() not in ("", "0", "false", "no")
+
+
+def _origin(entry_point: Any) -> tuple[str, str]:
+    """Distribution and version; `unknown` where its metadata does not say."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # stdout carries results only
-            supplies = _call(load())
-        return Plugin(name, distribution, version, supplies, time.perf_counter() - start)
-    except (Exception, SystemExit) as error:
-        line = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(".") + "."
-        return Plugin(name, distribution, version, {}, time.perf_counter() - start, line, traceback.format_exc())
+        return entry_point.dist.name or "unknown", entry_point.dist.version or ""
+    except (AttributeError, KeyError, importlib.metadata.PackageNotFoundError):
+        return "unknown", ""
 
 
-def _call(module: Any) -> dict[str, dict[str, type]]:
-    """Register one plugin alone in a manager of its own and call each of its hooks."""
-    _check_hooks(module)
-    pm = manager()
-    pm.register(module)
-    pm.check_pending()
-    supplies: dict[str, dict[str, type]] = {}
-    for kind, hook in SPECS.items():
-        for implementation in getattr(pm.hook, hook).get_hookimpls():
-            supplies[kind] = _checked(kind, hook, implementation.function())
-    return supplies
+def _load(entry_point: Any, distribution: str, version: str) -> Plugin:
+    plugin = Plugin(entry_point.name, distribution, version, module=entry_point.value)
+    start, notes = time.perf_counter(), []
+    try:
+        with watched() as notes:
+            supplies = supplies_of(entry_point.load())
+        plugin = replace(plugin, supplies=supplies)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit and the like, too: one plugin never ends the command
+        plugin = replace(plugin, error=_reason(error, entry_point), traceback=traceback.format_exc())
+    return replace(plugin, seconds=time.perf_counter() - start, notes=tuple(notes))
 
 
-def _check_hooks(module: Any) -> None:
-    """pluggy ignores an unmarked or misspelt hook in silence; a user would look for it for hours."""
-    for name, routine in inspect.getmembers(module, inspect.isroutine):
-        if name.startswith("zoo_"):
-            if name not in SPECS.values():
-                raise UsageError(f"{name} is no hook. {near(name, SPECS.values())}")
-            if not hasattr(routine, "zoo_impl"):
-                raise UsageError(f"{name} lacks the marker @hookimpl (from zoo_core import hookimpl).")
+def _reason(error: BaseException, entry_point: Any) -> str:
+    """One line: what happened and, for a missing package, what to type."""
+    # format_exception_only stands errors whose own text raises
+    text = str(error) if isinstance(error, ZooError) else traceback.format_exception_only(error)[-1]
+    line = " ".join(text.split())[:300].rstrip(".") + "."
+    missing = (getattr(error, "name", None) or "") if isinstance(error, ModuleNotFoundError) else ""
+    package = missing.partition(".")[0]
+    if isinstance(error, ImportError) and (error.name or "").startswith("zoo_core"):
+        return f"{line} It may be made for another version: pip install -U zoo-core"
+    if not package or importlib.util.find_spec(package):
+        return line
+    if package == re.split(r"[.:]", entry_point.value)[0]:
+        name = entry_point.dist.name if entry_point.dist else entry_point.name
+        return f"{line} The package is not whole. Type: pip install --force-reinstall --no-deps {name}"
+    return f"{line} Type: pip install {' '.join(map(shlex.quote, _absent(entry_point.dist) or [package]))}"
 
 
-def _checked(kind: str, hook: str, result: Any) -> dict[str, type]:
-    if not isinstance(result, dict):
-        raise UsageError(f"{hook} returned {type(result).__name__}; expected a dict of name to class.")
-    for name, cls in result.items():
-        if not isinstance(name, str) or not isinstance(cls, type):
-            raise UsageError(f"{hook} returned {name!r}: {cls!r}; expected a name and a class.")
-        lacking = [m for m in METHODS[kind] if not hasattr(cls, m)]
-        if lacking:
-            raise UsageError(
-                f"{hook}: {cls.__name__} has no {lacking[0]!r}; a {kind} needs {', '.join(METHODS[kind])}."
-            )
-    return result
+def _absent(distribution: Any) -> list[str]:
+    """The requirements that a distribution states and that are not installed, as it states them."""
+    stated = [line.partition(";") for line in getattr(distribution, "requires", None) or ()]
+    plain = [line.strip() for line, _, marker in stated if not marker]
+    return [line for line in plain if not _installed(re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0])]
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _without_repeats(plugin: Plugin, earlier: Iterable[Plugin]) -> Plugin:
+    """`distribution:name` must be one class: a name that the same package supplies again breaks the plugin."""
+    for other in earlier:
+        for kind, names in plugin.supplies.items():
+            twice = sorted(names.keys() & other.supplies.get(kind, {}).keys())
+            if twice and other.distribution == plugin.distribution:
+                error = f"the {kind} {twice[0]!r} is supplied already by {other.name!r}, of the same package."
+                return replace(plugin, supplies={}, error=error, traceback=error)
+    return plugin
 
 
 def _names(value: str | None) -> set[str] | None:
     return None if value is None else {part.strip() for part in value.split(",") if part.strip()}
 
 
-def _import(name: str) -> Any:
-    return importlib.import_module(name)
-
-
-def _version() -> str:
+def _core_version() -> str:
     try:
         return importlib.metadata.version(CORE)
     except importlib.metadata.PackageNotFoundError:

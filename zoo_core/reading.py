@@ -44,7 +44,7 @@ def map_images(
             without it the first one raises `BadImage`.
     """
 
-    def work(chunk: Sequence[str]) -> tuple[T | None, dict[str, str]]:
+    def load(chunk: Sequence[str]) -> tuple[list[str], Tensor | None, dict[str, str]]:
         rows: dict[str, Tensor] = {}
         errors: dict[str, str] = {}
         for name in chunk:
@@ -52,12 +52,23 @@ def map_images(
                 rows[name] = read(name)
             except BadImage as error:
                 errors[name] = str(error)
-        if not rows:
-            return None, errors
-        raw = stack(list(rows.values()))
-        return function(list(rows), raw, to_input(raw, spec, device)), errors
+        return list(rows), stack(list(rows.values())) if rows else None, errors
 
-    for result, errors in on_all_cores(work, batches(names, device)):
+    def apply(found: Sequence[str], raw: Tensor | None) -> T | None:
+        return None if raw is None else function(found, raw, to_input(raw, spec, device))
+
+    def whole(chunk: Sequence[str]) -> tuple[T | None, dict[str, str]]:
+        found, raw, errors = load(chunk)
+        return apply(found, raw), errors
+
+    def one_device() -> Iterator[tuple[T | None, dict[str, str]]]:
+        """Cores read ahead; this thread alone feeds the device, which keeps state for every thread that uses it."""
+        for found, raw, errors in on_all_cores(load, batches(names, device)):
+            with torch.inference_mode():
+                result = apply(found, raw)
+            yield result, errors
+
+    for result, errors in on_all_cores(whole, batches(names, device)) if device.type == "cpu" else one_device():
         if errors and failed is None:
             name, reason = next(iter(errors.items()))
             raise BadImage(f"{name}: {reason}. Remove it and start again.")

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pull": ("registry", "Download a backbone's weights."),
     "plugins": ("plugins", "Show installed plugins, and what is wrong with broken ones."),
     "strategies": ("plugins", "Show freeze strategies, heads and regimes with their options."),
+    "audit": ("audit", "Look at every image of a data set and say what is in it."),
     "finetune": ("train", "Fine-tune a backbone on labelled images."),
     "eval": ("use", "Score a run on labelled images."),
     "predict": ("use", "Predict images with a run."),

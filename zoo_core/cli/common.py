@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
+from zoo_core.errors import PluginBroken
 from zoo_core.layers import Registry, load_registry
-from zoo_core.plugins import Plugins
+from zoo_core.plugins import Plugins, strict
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 registry_option = click.option(
@@ -23,12 +24,18 @@ registry_option = click.option(
 
 
 def installed() -> Plugins:
-    """The plugins, with one line on stderr for each broken one."""
+    """The plugins, with one line on stderr for each broken one.
+
+    Raises:
+        PluginBroken: one is, and `ZOO_STRICT` is set.
+    """
     from zoo_core.api import installed as find
 
     plugins = find()
     for plugin in plugins.broken:
         click.echo(f"zoo: plugin {plugin.distribution} is broken and left out: {plugin.error}", err=True)
+    if plugins.broken and strict():
+        raise PluginBroken(f"ZOO_STRICT is set and {len(plugins.broken)} of the plugins are broken. Type: zoo plugins")
     return plugins
 
 

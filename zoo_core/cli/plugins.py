@@ -1,65 +1,128 @@
-"""`zoo plugins` and `zoo strategies`. No torch."""
+"""`zoo plugins` (`check`, `new`) and `zoo strategies`. Only `check` may import torch."""
 
 from __future__ import annotations
 
 import inspect
+import sys
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 
 from zoo_core import components
 from zoo_core.cli.common import as_json, emit, installed, table
-from zoo_core.errors import UsageError, near
+from zoo_core.hookspecs import SPECS
+from zoo_core.plugins import Plugin, strict
 
 
-@click.command("plugins")
+@click.group("plugins", invoke_without_command=True)
 @click.option("--why", metavar="NAME", help="Print the traceback of a broken plugin.")
 @as_json
-def plugins_command(why: str | None, as_json: bool) -> None:
+@click.pass_context
+def plugins_command(context: click.Context, why: str | None, as_json: bool) -> None:
     """Show each plugin: its package, version, what it supplies, how long it loads, why it is broken.
 
-    A plugin is code that you trust. ZOO_PLUGINS=a,b loads only those; ZOO_DISABLE=a,b leaves those out.
+    A plugin is code that you trust. ZOO_PLUGINS=a,b loads only those; ZOO_DISABLE=a,b leaves those out;
+    ZOO_STRICT=1 makes every command fail while one is broken.
 
     \b
     Examples:
       zoo plugins
       zoo plugins --why zoo-cnn
+      zoo plugins check zoo-cnn
+      zoo plugins new zoo-share --kind freeze
     """
+    if context.invoked_subcommand:
+        return
     from zoo_core.api import installed as find
 
-    found = find().found
+    plugins = find()
     if why:
-        chosen = [p for p in found if why in (p.name, p.distribution)]
-        if not chosen:
-            names = [p.distribution for p in found]
-            raise UsageError(f"no plugin {why!r}. {near(why, names)} Installed: {', '.join(names)}.")
-        click.echo("\n".join(p.traceback or f"{p.distribution} is not broken." for p in chosen))
+        click.echo("\n".join(p.traceback or f"{p.distribution} is not broken." for p in plugins.named(why)))
         return
-    facts: list[dict[str, Any]] = [
-        {
-            "name": p.name,
-            "distribution": p.distribution,
-            "version": p.version,
-            "supplies": {kind: sorted(names) for kind, names in p.supplies.items()},
-            "seconds": round(p.seconds, 4),
-            "error": p.error,
-        }
+    emit([_facts(p) for p in plugins.found]) if as_json else _print(plugins.found)
+    if plugins.broken and strict():
+        sys.exit(1)
+
+
+@plugins_command.command("check")
+@click.argument("name")
+@as_json
+def check_command(name: str, as_json: bool) -> None:
+    """Check everything that the plugin NAME supplies against what zoo promises its users.
+
+    Each check passes, fails or is skipped with a reason; the exit code is 1 when one fails. Backbones are checked
+    on the smallest card with random weights, on the CPU. With pytest: zoo_core.testing.parametrize(NAME).
+
+    \b
+    Examples:
+      zoo plugins check zoo-cnn
+      zoo plugins check zoo-core --json
+    """
+    from zoo_core import testing
+    from zoo_core.api import installed as find
+
+    def say(result: testing.Result) -> None:
+        reason = f": {result.reason}" if result.reason else ""
+        click.echo(f"{result.outcome:<7}  {result.subject}  {result.check}{reason}")
+
+    results = testing.check(name, find(), None if as_json else say)
+    count = {outcome: sum(r.outcome == outcome for r in results) for outcome in ("passed", "failed", "skipped")}
+    if as_json:
+        emit({"plugin": name, "checks": len(results), **count, "results": [asdict(r) for r in results]})
+    else:
+        click.echo(testing.totals(results))
+    if count["failed"]:
+        sys.exit(1)
+
+
+@plugins_command.command("new")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(list(SPECS)), required=True, help="What it will supply.")
+@click.option("--out", type=click.Path(path_type=Path), help="The package's folder. Default: NAME, in this folder.")
+@as_json
+def new_command(name: str, kind: str, out: Path | None, as_json: bool) -> None:
+    """Write a complete plugin package called NAME: it installs, passes its tests, and is yours to change.
+
+    \b
+    Examples:
+      zoo plugins new zoo-share --kind freeze
+      zoo plugins new zoo-mynet --kind provider --out packages/zoo-mynet
+    """
+    from zoo_core.api import installed as find
+    from zoo_core.scaffold import write_plugin
+
+    folder = out or Path(name)
+    files = write_plugin(name, kind, folder, find())
+    if as_json:
+        emit({"name": name, "kind": kind, "folder": str(folder), "files": files})
+        return
+    click.echo("\n".join(str(folder / file) for file in files))
+    click.echo(f"Next: pip install -e {folder}, then zoo plugins check {name}")
+
+
+def _facts(plugin: Plugin) -> dict[str, Any]:
+    return {
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "supplies": {kind: sorted(names) for kind, names in plugin.supplies.items()},
+        "seconds": round(plugin.seconds, 4),
+        "error": plugin.error,
+        "notes": list(plugin.notes),
+    }
+
+
+def _print(found: tuple[Plugin, ...]) -> None:
+    rows = [
+        (p.name, p.distribution, p.version, f"{1000 * p.seconds:.0f} ms", p.error or _supplied(_facts(p)["supplies"]))
         for p in found
     ]
-    if as_json:
-        emit(facts)
-        return
-    rows = [
-        (
-            f["name"],
-            f["distribution"],
-            f["version"],
-            f"{1000 * p.seconds:.0f} ms",
-            f["error"] or _supplied(f["supplies"]),
-        )
-        for f, p in zip(facts, found, strict=True)
-    ]
-    table(("plugin", "package", "version", "load", "supplies"), rows)
+    table(("plugin", "package", "version", "load", "supplies, or why it is broken"), rows)
+    for plugin in found:
+        for note in plugin.notes:
+            click.echo(f"{plugin.distribution} {note}")
 
 
 @click.command("strategies")
@@ -77,7 +140,7 @@ def strategies_command(as_json: bool) -> None:
             "kind": kind,
             "name": name,
             "package": plugin.distribution,
-            "help": inspect.cleandoc(cls.__doc__ or "").splitlines()[0],
+            "help": next(iter(inspect.cleandoc(cls.__doc__ or "").splitlines()), ""),
             "options": components.options(cls),
         }
         for kind in ("freeze", "head", "regime")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from zoo_core.cli.common import as_json, each, emit, installed, registry, registry_option
+from zoo_core.errors import BadOption
 from zoo_core.recipe import Recipe, field_names
 
 _RECIPE_OPTIONS = (
@@ -39,6 +40,8 @@ _RECIPE_OPTIONS = (
 @click.command("finetune")
 @click.argument("data", required=False)
 @each(_RECIPE_OPTIONS)
+@click.option("--prefer", type=click.Choice(["accuracy", "speed"]), help="For auto: on whom the burden of proof lies.")
+@click.option("--auto-budget", help="For auto: time for its trials, such as 5m.")
 @click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A TOML recipe to start from.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set any field of the recipe.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder. Default: runs/ and the recipe's name.")
@@ -49,6 +52,8 @@ _RECIPE_OPTIONS = (
 def finetune_command(
     data: str | None,
     recipe_file: Path | None,
+    prefer: str | None,
+    auto_budget: str | None,
     settings: tuple[str, ...],
     out: Path | None,
     force: bool,
@@ -64,10 +69,12 @@ def finetune_command(
       zoo finetune photos/ -b cnn/tf_efficientnet_lite0.in1k
       zoo finetune labels.csv -b cnn/tf_efficientnet_lite0.in1k --freeze last:2 --budget 10m
       zoo finetune --recipe runs/photos-last-1a2b3c4d/recipe.toml --set seed=1
+      zoo finetune photos/ -b cnn/tf_efficientnet_lite0.in1k --freeze auto --prefer speed
       zoo finetune photos/ -b cnn/tf_efficientnet_lite0.in1k --freeze full --dry-run
     """
     given = {k: v for k, v in ({"data": data} | options).items() if v is not None and k in field_names()}
     recipe = Recipe.load(recipe_file, settings, **given) if recipe_file else Recipe.of(given, settings)
+    recipe = _auto_options(recipe, {"prefer": prefer, "budget": auto_budget})
     plugins = installed()
     cards = registry(plugins, registry_file)
 
@@ -89,3 +96,14 @@ def finetune_command(
     from zoo_core.cli.figures import print_run
 
     print_run(run)
+
+
+def _auto_options(recipe: Recipe, given: dict[str, str | None]) -> Recipe:
+    """`--prefer` and `--auto-budget` are fields of the strategy `auto`."""
+    fields = ",".join(f"{name}={value}" for name, value in given.items() if value)
+    if not fields:
+        return recipe
+    name, _, options = recipe.freeze.partition(":")
+    if name != "auto":
+        raise BadOption(f"--prefer and --auto-budget belong to --freeze auto, but --freeze is {recipe.freeze}.")
+    return recipe.with_values(freeze=f"auto:{options},{fields}" if options else f"auto:{fields}")

@@ -5,24 +5,38 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal
 
 import click
 
 from zoo_core.cli.common import as_json, emit, table
+from zoo_core.errors import BadOption
+
+if TYPE_CHECKING:
+    from zoo_core.runs import Prediction
+
+Form = Literal["text", "csv", "jsonl"]
 
 
 @click.command("eval")
 @click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("data")
+@click.option("--columns", help="What a table calls its columns: path=file,label=class.")
 @as_json
-def eval_command(run_folder: Path, data: str, as_json: bool) -> None:
+def eval_command(run_folder: Path, data: str, columns: str | None, as_json: bool) -> None:
     """Score RUN on DATA, every image of it; classes are matched by name.
 
+    DATA is read as by finetune: class folders, a table, shards. Images that cannot be read are listed on stderr.
+
     \b
-    Example:
+    Examples:
       zoo eval runs/photos-last-1a2b3c4d new_photos/
+      zoo eval runs/photos-last-1a2b3c4d labels.csv --columns path=file,label=class
     """
     from zoo_core.cli.figures import print_scores
     from zoo_core.console import Terminal
@@ -30,47 +44,119 @@ def eval_command(run_folder: Path, data: str, as_json: bool) -> None:
     from zoo_core.runs import Run
 
     run = Run(run_folder)
-    scores = run.evaluate(scan(data, console=Terminal(), for_training=False))
-    emit(scores) if as_json else print_scores(scores)
+    console = Terminal()
+    task = scan(data, columns=columns, console=console, for_training=False)
+    scores = run.evaluate(task)
+    for note in task.notes:
+        console.say(f"zoo: {note}")
+    for path, reason in task.bad.items():
+        console.say(f"zoo: {path}: {reason}")
+    emit(scores | {"bad": dict(task.bad)}) if as_json else print_scores(scores)
 
 
 @click.command("predict")
 @click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", metavar="FILES_OR_FOLDERS...", nargs=-1, required=True)
 @click.option("--csv", "as_csv", is_flag=True, help="CSV with the probability of every class.")
-@as_json
-def predict_command(run_folder: Path, files: tuple[str, ...], as_csv: bool, as_json: bool) -> None:
-    """Predict image FILES (or all images in folders); results come as they are computed.
+@click.option("--json", "--jsonl", "as_jsonl", is_flag=True, help="One JSON object a line.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A .csv or .jsonl file for the results.")
+def predict_command(run_folder: Path, files: tuple[str, ...], as_csv: bool, as_jsonl: bool, out: Path | None) -> None:
+    """Predict image files, or all images in folders; results are printed as they are computed.
 
-    --json prints one JSON object per line. An image that cannot be read is listed with its reason,
-    and the exit code is then 1.
+    Images that cannot be read are listed with the reason on stderr at the end, and have a line with an `error` in
+    CSV and JSON lines. The exit code is 1 only if no image could be read. --out writes the file whole or not at all.
 
     \b
     Examples:
       zoo predict runs/photos-last-1a2b3c4d a.jpg b.png
       zoo predict runs/photos-last-1a2b3c4d folder/ --csv > answers.csv
+      zoo predict runs/photos-last-1a2b3c4d folder/ --out answers.jsonl
     """
+    from zoo_core.console import Console, Terminal
+    from zoo_core.data import image_files
     from zoo_core.runs import Run
 
+    form = _form(as_csv, as_jsonl, out)
     run = Run(run_folder)
-    writer = csv.writer(sys.stdout)
-    if as_csv:
-        writer.writerow(["path", "predicted", *(f"p:{c}" for c in run.classes)])
-    failed = 0
-    for prediction in run.predict(list(files)):
-        failed += bool(prediction.error)
-        if as_json:
-            click.echo(json.dumps(asdict(prediction), ensure_ascii=False))
-        elif prediction.error:
-            click.echo(f"zoo: {prediction.path}: {prediction.error}", err=True)
-        elif as_csv:
-            writer.writerow(
-                [prediction.path, prediction.label, *(f"{p:.6f}" for p in prediction.probabilities.values())]
-            )
-        else:
-            click.echo(f"{prediction.path}  {prediction.label}  {prediction.probability:.3f}")
-    if failed:
+    found = image_files(files)
+    seen = out is None and sys.stdout.isatty()  # the results themselves show how far it is
+    console = Terminal() if sys.stderr.isatty() and not seen else Console()
+    failed: list[Prediction] = []
+    started, first = time.monotonic(), 0.0
+    with _sink(out) as stream, console.track("Predicting", len(found)) as advance:
+        write = _writer(form, stream, run.classes)
+        for prediction in run.predict(found):
+            first = first or time.monotonic() - started
+            write(prediction)
+            advance(1)
+            if prediction.error:
+                failed.append(prediction)
+    seconds = time.monotonic() - started
+    for prediction in failed:
+        click.echo(f"zoo: {prediction.path}: {prediction.error}", err=True)
+    lost = f", {len(failed)} of them could not be read" if failed else ""
+    speed = len(found) / max(seconds, 1e-9)
+    click.echo(
+        f"zoo: {len(found)} images in {seconds:.1f} s{lost}: {speed:.0f} images a second, "
+        f"the first after {first:.1f} s",
+        err=True,
+    )
+    if len(failed) == len(found):
         sys.exit(1)
+
+
+def _form(as_csv: bool, as_jsonl: bool, out: Path | None) -> Form:
+    if as_csv and as_jsonl:
+        raise BadOption("--csv and --jsonl were given; expected one of them.")
+    if as_csv or as_jsonl:
+        return "csv" if as_csv else "jsonl"
+    if out is None:
+        return "text"
+    if out.suffix.lower() not in (".csv", ".jsonl"):
+        raise BadOption(f"--out {out}: expected a name ending in .csv or .jsonl, or add --csv or --jsonl.")
+    return "csv" if out.suffix.lower() == ".csv" else "jsonl"
+
+
+@contextmanager
+def _sink(out: Path | None) -> Iterator[IO[str]]:
+    """Standard output, or a file that is there only when it is whole; a name that is no UTF-8 is escaped."""
+    if out is None:
+        reconfigure = getattr(sys.stdout, "reconfigure", None)
+        if reconfigure:
+            reconfigure(errors="backslashreplace")
+        yield sys.stdout
+        return
+    from zoo_core.files import publishing
+
+    with publishing(out) as temp, open(temp, "w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+        yield stream
+
+
+def _writer(form: Form, stream: IO[str], classes: Sequence[str]) -> Callable[[Prediction], None]:
+    """What writes one prediction and hands it on at once."""
+    rows = csv.writer(stream, lineterminator="\n")
+
+    def text(p: Prediction) -> None:
+        if not p.error:
+            stream.write(f"{p.path}  {p.label}  {p.probability:.3f}\n")
+
+    def cells(p: Prediction) -> None:
+        rows.writerow(
+            [p.path, p.label, *(f"{p.probabilities[c]:.6f}" if not p.error else "" for c in classes), p.error]
+        )
+
+    def line(p: Prediction) -> None:
+        stream.write(json.dumps(asdict(p), ensure_ascii=False) + "\n")
+
+    if form == "csv":
+        rows.writerow(["path", "predicted", *(f"p:{c}" for c in classes), "error"])
+    write = {"text": text, "csv": cells, "jsonl": line}[form]
+
+    def write_now(p: Prediction) -> None:
+        write(p)
+        stream.flush()
+
+    return write_now
 
 
 @click.group("runs")

@@ -1,0 +1,151 @@
+"""What is in a data set before anything is trained on it. Needs no torch."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from zoo_core import data, decoding, likeness
+from zoo_core.console import Console
+from zoo_core.decoding import POLICY, Facts
+from zoo_core.manifests import Row
+from zoo_core.types import Task
+
+_FEW, _MOST = 10, 0.9  # examples of a class; share of the largest class
+_TINY, _LONG = 32, 10  # pixels of the shorter side; longer side over shorter
+_DARK = 16  # of 255: what 12-bit numbers come to when they are stored as 16-bit ones
+
+
+def audit(
+    source: str | Path,
+    *,
+    columns: str | None = None,
+    test_share: float = 0.25,
+    val_share: float = 0.15,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Look at every image once and say what is there, as plain data for JSON.
+
+    Args:
+        source, columns, test_share, val_share: as for `data.scan`; the split is the one a run would use.
+
+    Returns:
+        `source`, `images`, `classes` (label -> counts by side), `files` (counts by kind), `pixels` (least, median and
+        most of width and height), `bytes`, `odd` (what is not plain 8-bit RGB, and what is done with it),
+        `duplicates`, `near_duplicates`, `label_conflicts` (groups of files), `bad` (file -> reason), `skipped`, `notes`
+        and `suspicious` (sentences).
+
+    Raises:
+        NoData, BadManifest: as for `data.scan`.
+    """
+    path = Path(source).expanduser()
+    seen = data.look_at(path, columns, console)
+    task = data.split(path, seen, test_share, val_share)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        facts = dict(pool.map(lambda file: (file, decoding.describe(file)), seen.digests))
+    copies, near = _groups(task, seen)
+    labels = [group for group in (*copies, *near) if len({file["label"] for file in group}) > 1]
+    return {
+        "source": str(path),
+        "images": len(task.examples),
+        "classes": {
+            label: {side: task.counts(side)[label] for side in data.SPLITS} | {"all": count}
+            for label, count in _sizes(task).items()
+        },
+        "files": dict(Counter(f"{f.format} {f.mode}" for f in facts.values()).most_common()),
+        "pixels": {side: _spread([getattr(f, side) for f in facts.values()]) for side in ("width", "height")},
+        "bytes": sum(os.path.getsize(file) for file in facts),
+        "odd": _odd(facts, seen.rows),
+        "duplicates": copies,
+        "near_duplicates": near,
+        "label_conflicts": labels,
+        "bad": dict(seen.bad),
+        "skipped": dict(seen.skipped),
+        "notes": list(task.notes),
+        "suspicious": list(_suspicious(task, facts, seen.looks)),
+    }
+
+
+def _sizes(task: Task) -> dict[str, int]:
+    found = Counter(e.label for e in task.examples)
+    return {label: found[i] for i, label in enumerate(task.classes)}
+
+
+def _spread(values: Sequence[int]) -> list[float]:
+    return [min(values), median(values), max(values)] if values else []
+
+
+def _odd(facts: Mapping[str, Facts], rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Files by what is odd about them, in the order of the policy."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        for kind in facts[row.path].kinds:
+            files[kind].append(row.origin or row.path)
+    return [
+        {"kind": kind, "done": done, "count": len(files[kind]), "files": files[kind]}
+        for kind, done in POLICY.items()
+        if kind in files
+    ]
+
+
+def _groups(task: Task, seen: data.Seen) -> tuple[list[list[dict[str, str]]], list[list[dict[str, str]]]]:
+    """Files that show the same pixels, and files that show nearly the same; each with its label and side."""
+    files: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for e, row in zip(task.examples, seen.rows, strict=True):
+        files[e.digest].append({"path": row.origin or row.path, "label": row.label, "split": e.split})
+    copies = [group for group in files.values() if len(group) > 1]
+    near = [[file for digest in group for file in files[digest]] for group in likeness.near(seen.looks)]
+    return copies, near
+
+
+def _suspicious(task: Task, facts: Mapping[str, Facts], looks: Mapping[str, str]) -> Iterator[str]:
+    """Sentences about what often goes wrong later."""
+    sizes = _sizes(task)
+    for label, count in sizes.items():
+        if len(sizes) > 1 and count > _MOST * len(task.examples):
+            yield f"class {label!r} holds {count / len(task.examples):.0%} of all images: accuracy will say little"
+        if count < _FEW:
+            yield f"class {label!r} has {count} images: too few to learn from or to measure"
+    if len(sizes) == 1:
+        yield f"there is one class only ({next(iter(sizes))!r}): nothing to tell apart"
+    tiny = sum(min(f.width, f.height) < _TINY for f in facts.values())
+    if tiny:
+        yield f"{tiny} images are smaller than {_TINY} pixels on one side"
+    long = sum(max(f.width, f.height) > _LONG * min(f.width, f.height) for f in facts.values())
+    if long:
+        yield f"{long} images are over {_LONG} times as long as wide: a centre crop shows little of them"
+    flat = sum(not looks[e.digest] for e in task.examples)
+    if flat:
+        yield f"{flat} images are almost one colour"
+    deep = [path for path, fact in facts.items() if "16-bit gray" in fact.kinds]
+    dark = sum(max(decoding.decode(path).tobytes()) < _DARK for path in deep)
+    if dark:
+        yield f"{dark} images of 16 bit use the lowest 12 bits only and come out almost black: scale them first"
+    yield from _telltales(task, facts)
+
+
+def _telltales(task: Task, facts: Mapping[str, Facts]) -> Iterator[str]:
+    """Where the kind of file gives the class away, a model may learn that in the place of the picture."""
+    told: dict[str, Callable[[Facts], str]] = {
+        "file format": lambda f: f.format,
+        "kind of pixels": lambda f: f.mode,
+        "size in pixels": lambda f: f"{f.width}x{f.height}",
+    }
+    for what, tell in told.items():
+        found: dict[int, set[str]] = defaultdict(set)
+        for e in task.examples:
+            found[e.label].add(tell(facts[e.path]))
+        for label, values in found.items():
+            others = set().union(*(v for other, v in found.items() if other != label))
+            if (
+                len(found) > 1
+                and len(values) == 1
+                and not values & others
+                and _sizes(task)[task.classes[label]] >= _FEW
+            ):
+                yield f"the {what} gives class {task.classes[label]!r} away: all of it, and no other, is {min(values)}"

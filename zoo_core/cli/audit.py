@@ -1,0 +1,72 @@
+"""`zoo audit`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from zoo_core.cli.common import as_json, emit, table
+
+_SHOWN = 5  # files or groups of a kind; --json has all
+
+
+@click.command("audit")
+@click.argument("data")
+@click.option("--columns", help="What a table calls its columns: path=file,label=class.")
+@click.option("--test-share", type=click.FloatRange(0, 1, max_open=True), default=0.25, show_default=True)
+@click.option("--val-share", type=click.FloatRange(0, 1, max_open=True), default=0.15, show_default=True)
+@as_json
+def audit_command(data: str, columns: str | None, test_share: float, val_share: float, as_json: bool) -> None:
+    """Look at every image of DATA and say what is in it; nothing is changed or trained.
+
+    Counts by class and side, files that are not plain 8-bit RGB and what is done with them, copies and near copies,
+    labels that contradict one another, files that cannot be read, and what looks suspicious.
+
+    \b
+    Examples:
+      zoo audit photos/
+      zoo audit labels.csv --columns path=file,label=class
+      zoo audit shards/ --json > audit.json
+    """
+    from zoo_core.audit import audit
+    from zoo_core.console import Terminal
+
+    found = audit(data, columns=columns, test_share=test_share, val_share=val_share, console=Terminal())
+    emit(found) if as_json else _print(found)
+
+
+def _print(found: dict[str, Any]) -> None:
+    sides = ("all", "train", "val", "test")
+    click.echo(f"{found['images']} images, {found['bytes'] / 1e6:.1f} MB, {len(found['classes'])} classes\n")
+    table(("class", *sides), [(name, *(counts[s] for s in sides)) for name, counts in found["classes"].items()])
+    if found["images"]:
+        click.echo("\nFiles     " + ", ".join(f"{count} {kind}" for kind, count in found["files"].items()))
+        (w0, w1, w2), (h0, h1, h2) = found["pixels"]["width"], found["pixels"]["height"]
+        click.echo(f"Size      width {w0} to {w2}, median {w1:g}; height {h0} to {h2}, median {h1:g}")
+    for odd in found["odd"]:
+        click.echo(f"\n{odd['kind']}: {odd['count']} files, {odd['done']}")
+        _list(odd["files"])
+    for name, title in {
+        "duplicates": "groups of copies (the same pixels)",
+        "near_duplicates": "groups of near copies",
+        "label_conflicts": "groups with different labels",
+    }.items():
+        if found[name]:
+            click.echo(f"\n{len(found[name])} {title}")
+            _list(["; ".join(f"{f['path']} ({f['label']}, {f['split']})" for f in group) for group in found[name]])
+    if found["bad"]:
+        click.echo(f"\n{len(found['bad'])} files cannot be read and are left out")
+        _list([f"{path}: {reason}" for path, reason in found["bad"].items()])
+    passed = [f"passed over: {count} {what}" for what, count in found["skipped"].items()]
+    for title, lines in {"Notes": [*found["notes"], *passed], "Suspicious": found["suspicious"]}.items():
+        if lines:
+            click.echo(f"\n{title}")
+            _list(lines, len(lines))
+
+
+def _list(lines: list[str], shown: int = _SHOWN) -> None:
+    for line in lines[:shown]:
+        click.echo(f"  {line}")
+    if len(lines) > shown:
+        click.echo(f"  ... and {len(lines) - shown} more; --json has all")

@@ -1,0 +1,229 @@
+"""Tables that name images and their labels: CSV, TSV and JSON lines, with columns called as people call them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zoo_core.errors import BadManifest, BadOption, near
+from zoo_core.files import parse_json
+from zoo_core.types import Split
+
+SIDES: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+"""What folders, shards and cells call a side."""
+
+_GUESSES = {
+    "path": ("image", "file", "filename", "file_name", "filepath", "file_path", "image_path", "img"),
+    "label": ("class", "target", "category", "class_name", "label_name"),
+    "split": (),
+    "group": (),
+}
+"""Names taken for a column where the column itself is not there."""
+
+_MAX_LINE = 1 << 20  # characters of one JSON line
+
+
+@dataclass(frozen=True)
+class Row:
+    """One labelled file before it was looked at.
+
+    Attributes:
+        path: where it lies.
+        label: its class.
+        split: the side the user chose; None is for us to choose.
+        group: what must stay on one side; empty for none.
+        origin: where it came from, if `path` is a copy out of a shard.
+    """
+
+    path: str
+    label: str
+    split: Split | None = None
+    group: str = ""
+    origin: str = ""
+
+
+@dataclass
+class Listing:
+    """What a source names: rows, counts of what was passed over, and sentences for the user."""
+
+    rows: list[Row] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def skip(self, what: str) -> None:
+        """Count one thing that was passed over."""
+        self.skipped[what] = self.skipped.get(what, 0) + 1
+
+    def note(self, sentences: Sequence[str]) -> None:
+        """Add sentences that were not said yet."""
+        self.notes += [s for s in sentences if s not in self.notes]
+
+
+def read_manifest(path: Path, columns: str | None) -> Listing:
+    """Read a table; paths in it are relative to its own folder.
+
+    Args:
+        path: `.tsv` is split at tabs, `.jsonl` and `.ndjson` hold one JSON object a line, all else is a CSV.
+        columns: `path=file,label=class`, or None to take `path` and `label` or to guess.
+
+    Raises:
+        BadManifest: without the columns, or with a row that cannot be used.
+    """
+    records = _json_lines(path) if path.suffix.lower() in (".jsonl", ".ndjson") else _cells(path)
+    listing = Listing()
+    try:
+        header = next(records)[1]
+        names, notes = choose_columns(list(header), parse_columns(columns), str(path))
+        listing.note(notes)
+        for where, record in records:
+            row = {noun: record.get(name) for noun, name in names.items()}
+            listing.rows.append(make_row(where, path.parent, row))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadManifest(
+            f"{path} cannot be read as a UTF-8 table: {error}. Expected a CSV, TSV, JSONL or Parquet file."
+        ) from error
+    return listing
+
+
+def parse_columns(text: str | None) -> dict[str, str]:
+    """`path=file,label=class` as a dict.
+
+    Raises:
+        BadOption: it is written otherwise, or names a column that we do not read.
+    """
+    asked: dict[str, str] = {}
+    for part in (text or "").split(",") if text else []:
+        noun, equals, name = (piece.strip() for piece in part.partition("="))
+        if noun not in _GUESSES or not equals or not name:
+            raise BadOption(
+                f"columns: got {part!r}, expected {'|'.join(_GUESSES)}=NAME, such as path=file,label=class."
+            )
+        asked[noun] = name
+    return asked
+
+
+def choose_columns(
+    found: Sequence[str], asked: Mapping[str, str], where: str, needed: Sequence[str] = ("path", "label")
+) -> tuple[dict[str, str], list[str]]:
+    """Which column is the path, the label, the split and the group; and a sentence where that was guessed.
+
+    Args:
+        found: the table's columns.
+        asked: what the user named.
+
+    Raises:
+        BadManifest: a needed column is missing, or two could be it.
+    """
+    plain = [name.strip().lower() for name in found]
+    chosen: dict[str, str] = {}
+    guessed = []
+    for noun, guesses in _GUESSES.items():
+        if noun in asked:
+            wanted = [asked[noun].lower()]
+            if wanted[0] not in plain:
+                hint = near(asked[noun], found)
+                raise BadManifest(f"{where} has no column {asked[noun]!r}, but {_list(found)}. {hint}".rstrip())
+        else:
+            wanted = [noun] if noun in plain else [name for name in guesses if name in plain]
+        places = [i for i, name in enumerate(plain) if name in wanted]
+        if len(places) > 1:
+            names = " and ".join(found[i] for i in places)
+            raise BadManifest(f"{where}: {names} could be the {noun}. Say which: --columns {noun}={found[places[0]]}")
+        if places:
+            chosen[noun] = found[places[0]]
+            if noun not in asked and plain[places[0]] != noun:
+                guessed.append(f"{noun} is {found[places[0]]!r}")
+        elif noun in needed:
+            hint = near(noun, found)
+            raise BadManifest(
+                f"{where} has the columns {_list(found)}; expected path,label[,split][,group], "
+                f"or name yours: --columns path=NAME,label=NAME. {hint}".rstrip()
+            )
+    return chosen, [f"columns guessed: {', '.join(guessed)}"] if guessed else []
+
+
+def make_row(where: str, folder: Path, record: Mapping[str, Any], origin: str = "") -> Row:
+    """A row from its cells.
+
+    Args:
+        where: the file and line, for errors.
+        folder: what a relative path is relative to.
+        record: `path` and `label`, and perhaps `split` and `group`.
+
+    Raises:
+        BadManifest: path or label is missing, or the split is called otherwise.
+    """
+    file, label, side, group = (_text(where, noun, record.get(noun)) for noun in ("path", "label", "split", "group"))
+    if not file or not label:
+        raise BadManifest(f"{where}: path {file!r} and label {label!r}; expected both.")
+    if side and side.lower() not in SIDES:
+        raise BadManifest(f"{where}: split {side!r}; expected train, val, test or nothing.")
+    try:
+        whole = Path(file).expanduser()
+    except RuntimeError:  # ~name of nobody
+        whole = Path(file)
+    return Row(str(whole if whole.is_absolute() else folder / whole), label, SIDES.get(side.lower()), group, origin)
+
+
+def _cells(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The header, then every line, as (where, cells by column)."""
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, dialect="excel-tab" if path.suffix.lower() == ".tsv" else "excel")
+        header = [name.strip() for name in reader.fieldnames or []]
+        doubled = {name.lower() for name in header if [n.lower() for n in header].count(name.lower()) > 1}
+        for name in doubled & set(_GUESSES):
+            raise BadManifest(f"{path} has the column {name} twice; expected once.")
+        reader.fieldnames = header
+        yield str(path), dict.fromkeys(header)
+        for record in reader:
+            yield f"{path}, line {reader.line_num}", record
+
+
+def _json_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All keys, then every object, as (where, object)."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    with open(path, encoding="utf-8-sig") as file:
+        for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE + 1), ""), 1):
+            where = f"{path}, line {number}"
+            if len(line) > _MAX_LINE:
+                raise BadManifest(f"{where} is over {_MAX_LINE} characters; expected one small JSON object a line.")
+            if not line.strip():
+                continue
+            record = parse_json(line, where)
+            if not isinstance(record, dict):
+                raise BadManifest(f'{where} is {type(record).__name__}; expected an object like {{"path": ...}}.')
+            found.append((where, record))
+    yield str(path), dict.fromkeys(key for _, record in found for key in record)
+    yield from found
+
+
+def _text(where: str, noun: str, value: Any) -> str:
+    """A cell as text; 3.0 is 3, since tables of whole numbers with gaps come as floats."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, str | int | float):
+        raise BadManifest(f"{where}: the {noun} is {type(value).__name__}; expected one text or number.")
+    text = str(value).strip()
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadManifest(f"{where}: the {noun} {text!r} holds half a character; expected UTF-8 text.") from error
+    return text
+
+
+def _list(names: Sequence[str]) -> str:
+    """Names of columns, not too many."""
+    shown = ", ".join(names[:12])
+    return f"{shown}, ... ({len(names)})" if len(names) > 12 else shown or "none"

@@ -1,0 +1,107 @@
+"""Checks of a freeze strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from zoo_core.errors import ZooError
+from zoo_core.testing.components import CHECKS as COMMON
+from zoo_core.testing.components import Component, task
+from zoo_core.testing.outcome import Skip, expect
+from zoo_core.types import Evidence, FreezePlan, StageInfo, Task, Trial
+from zoo_core.watching import watched
+
+LENGTHS = (1, 2, 50)
+
+
+def plan_fits_a_chain_of_1_stage(component: Component) -> str:
+    """On the shortest chain the plan is valid, or the refusal says why."""
+    return f"depth {_plan(component, 1).depth}"
+
+
+def plan_fits_a_chain_of_2_stages(component: Component) -> str:
+    """On a chain of two stages the plan is valid, or the refusal says why."""
+    return f"depth {_plan(component, 2).depth}"
+
+
+def plan_fits_a_chain_of_50_stages(component: Component) -> str:
+    """On a long chain the plan is valid, or the refusal says why."""
+    return f"depth {_plan(component, 50).depth}"
+
+
+def depth_never_rises(component: Component) -> str:
+    """A stage that was trained is never frozen again: cached activations belong to the published weights."""
+    depths = [phase.depth for phase in _longest(component).phases]
+    expect(depths == sorted(depths, reverse=True), f"the depths of its phases are {depths}; expected none to rise.")
+    return f"depths {depths}"
+
+
+def shares_fit_the_budget(component: Component) -> None:
+    """Each phase has a share of the budget in (0, 1], and together they have no more than all of it."""
+    shares = [phase.share for phase in _longest(component).phases]
+    fits = all(0 < share <= 1 for share in shares) and sum(shares) <= 1 + 1e-6
+    expect(fits, f"the shares of its phases are {shares}; expected more than 0 each and 1 together.")
+
+
+def gives_a_reason(component: Component) -> str:
+    """The plan says in one sentence why it was chosen."""
+    reason = _longest(component).reason
+    expect(reason.strip().endswith((".", "!")) and "\n" not in reason, f"the reason {reason!r} is no sentence.")
+    return reason
+
+
+def is_pure(component: Component) -> None:
+    """The same stages and task give the same plan, and nothing else is changed."""
+    with watched() as notes:
+        first, second = _longest(component), _longest(component)
+    expect(first == second, f"two plans for the same stages and task differ: {first} and {second}.")
+    changed = [note for note in notes if note.startswith("changed")]
+    expect(not changed, " ".join(f"plan() {note}" for note in changed))
+
+
+def _plan(component: Component, length: int) -> FreezePlan:
+    """The checked plan for a chain of that length."""
+    stages = tuple(StageInfo(f"stage{i}", parameters=100 * (i + 1), norm_buffers=2) for i in range(length))
+    strategy = component.make()
+    try:
+        plan = strategy.plan(stages, _task(strategy, stages))
+    except ZooError as error:
+        raise Skip(f"with default options it refuses a chain of {length}: {error}") from error
+    expect(isinstance(plan, FreezePlan), f"plan() returned {type(plan).__name__}; expected FreezePlan.")
+    return plan.check(stages)  # type: ignore[no-any-return]
+
+
+def _task(strategy: Any, stages: Sequence[StageInfo]) -> Task:
+    """The task; for a strategy that asks for trials, with made-up ones of which each way has two thirds right."""
+    if not hasattr(strategy, "trials"):
+        return task()
+    probes = tuple((i + 1) / (len(stages) + 1) for i in range(len(stages)))
+    trials = tuple(
+        Trial(w.name, w.depth, w.head, w.lr, 0, correct=tuple((i + k) % 3 > 0 for k in range(18)), seconds=1.0 + i)
+        for i, w in enumerate(strategy.trials(stages, probes, "linear"))
+    )
+    return replace(task(), evidence=Evidence(trials, probes, majority=1 / 3, folds=2, seconds=10.0))
+
+
+def _longest(component: Component) -> FreezePlan:
+    """The plan for the longest chain that the strategy takes."""
+    for length in sorted(LENGTHS, reverse=True):
+        try:
+            return _plan(component, length)
+        except Skip as skip:
+            reason = skip
+    raise reason
+
+
+CHECKS = (
+    *COMMON,
+    plan_fits_a_chain_of_1_stage,
+    plan_fits_a_chain_of_2_stages,
+    plan_fits_a_chain_of_50_stages,
+    depth_never_rises,
+    shares_fit_the_budget,
+    gives_a_reason,
+    is_pure,
+)
