@@ -55,7 +55,8 @@ class Seen:
     def examples(self) -> tuple[Example, ...]:
         """All rows as examples that nobody has split."""
         index = {label: i for i, label in enumerate(self.classes)}
-        return tuple(Example(r.path, index[r.label], self.digests[r.path], "test", r.group) for r in self.rows)
+        found = (Example(r.path, index[r.label], self.digests[r.path], "test", r.group, r.origin) for r in self.rows)
+        return tuple(found)
 
 
 def scan(

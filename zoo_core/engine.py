@@ -56,6 +56,7 @@ def prepare(
         test_share=recipe.test_share,
         val_share=recipe.val_share,
         on_bad_image=recipe.on_bad_image,
+        columns=recipe.columns,
         console=console,
     )
     if backbone is not None:

@@ -25,9 +25,10 @@ class Recipe:
     """Everything a run needs; what is `None` is chosen from the plan and the data, and recorded.
 
     Attributes:
-        data: folder of class folders, or a CSV.
+        data: folder of class folders, a table of paths and labels, or shards: see docs/data.md.
         backbone: card name.
         freeze, head, regime: `name` or `name:field=value,field=value`.
+        columns: a table's columns, such as `path=file,label=class`; guessed and said where not given.
         old: the old task's data, for regimes that mix it in.
         epochs: passes over the training side.
         budget: time for training, such as `90s`, `10m`, `1h`.
@@ -54,6 +55,7 @@ class Recipe:
     freeze: str = "head-only"
     head: str = "linear"
     regime: str = "new-only"
+    columns: str | None = None
     old: str | None = None
     epochs: int | None = None
     budget: str | None = None

@@ -250,7 +250,9 @@ class RunWriter:
             out.writerow(["path", "label", "predicted", *(f"p:{c}" for c in task.classes)])
             for example, row in rows:
                 best = task.classes[max(range(len(row)), key=row.__getitem__)]
-                out.writerow([example.path, task.classes[example.label], best, *(f"{p:.6f}" for p in row)])
+                out.writerow(
+                    [example.origin or example.path, task.classes[example.label], best, *(f"{p:.6f}" for p in row)]
+                )
 
 
 def find_runs(folder: Path) -> list[Run]:

@@ -98,6 +98,7 @@ class Example:
         digest: sha256 over the decoded content (hex), so that copies are recognised.
         split: which side it stands on.
         group: examples of one group never stand on both sides; empty for none.
+        origin: where it came from, if `path` is a copy out of a shard; what people are shown.
     """
 
     path: str
@@ -105,6 +106,7 @@ class Example:
     digest: str
     split: Split
     group: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ _RECIPE_OPTIONS = (
     click.option("--freeze", help="Freeze strategy, e.g. head-only, last:2, full; see zoo strategies."),
     click.option("--head", help="Head, e.g. linear."),
     click.option("--regime", help="Data regime, e.g. new-only."),
+    click.option("--columns", help="A table's columns, such as path=file,label=class; guessed where not given."),
     click.option("--old", help="The old task's data, for regimes that mix it in."),
     click.option("--epochs", type=int, help="Passes over the training side."),
     click.option("--budget", help="Time for training: 90s, 10m, 1h."),
@@ -62,7 +63,7 @@ def finetune_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Fine-tune a backbone on DATA: a folder with one folder per class, or a CSV (path,label[,split][,group]).
+    """Fine-tune a backbone on DATA: class folders, a table (CSV, TSV, JSONL, Parquet) or shards of labelled images.
 
     \b
     Examples:
