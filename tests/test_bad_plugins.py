@@ -229,6 +229,8 @@ def test_why(site):
     done = site.zoo("plugins", "--why", "zoo-bad-import-error")
     assert done.returncode == 0
     assert "raise ImportError('no such driver')" in done.stdout
+    (plugin,) = json.loads(site.zoo("plugins", "--why", "import-error", "--json").stdout)
+    assert "raise ImportError('no such driver')" in plugin["traceback"]
 
 
 @pytest.fixture
@@ -329,3 +331,23 @@ def test_a_plugin_that_is_not_whole(here, tmp_path):
     (tmp_path / "site" / "zoo_bad_gone.py").unlink()
     (broken,) = discover(environ={"ZOO_PLUGINS": "gone"}).broken
     assert broken.error.endswith("Type: pip install --force-reinstall --no-deps zoo-bad-gone")
+
+
+@pytest.mark.parametrize(
+    ("points", "reason"),
+    [
+        (b"[zoo]\nno equals sign\n", "its entry_points.txt cannot be read (TypeError). Install it again."),
+        (b"\xff\xfe[zoo]\n", "its entry_points.txt cannot be read (UnicodeDecodeError). Install it again."),
+        (b"[zoo]\nodd = not a module\n", "its entry point 'not a module' is no module; expected a name such as"),
+    ],
+)
+def test_damaged_metadata(points, reason, here, tmp_path):
+    """A package whose list of entry points is damaged is broken by itself; Python's own reader loses all of them."""
+    here(good=Bad(), odd=Bad())
+    (tmp_path / "site" / "zoo_bad_odd-0.3.dist-info" / "entry_points.txt").write_bytes(points)
+    plugins = discover(environ={"ZOO_PLUGINS": "good,odd,zoo-bad-odd"})
+    (broken,) = plugins.broken
+    assert (broken.distribution, broken.version) == ("zoo-bad-odd", "0.3")
+    assert broken.error.startswith(reason)
+    assert list(plugins.supplied("freeze")).count("good") == 1
+    assert not discover(environ={"ZOO_DISABLE": "odd,zoo-bad-odd"}).broken

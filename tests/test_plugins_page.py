@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -37,15 +37,12 @@ def test_the_files_on_the_page(text):
     assert listed == set(plugin_files("zoo-share", "freeze"))
 
 
-def test_the_strategy_on_the_page(text):
+def test_the_strategy_on_the_page(text, tmp_path, monkeypatch):
     """The freeze strategy on the page is a whole plugin, and keeps what zoo promises of one."""
     code = next(code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class Share" in code)
-    module = ModuleType("zoo_share")
-    exec(code, vars(module))
-    entry = SimpleNamespace(name="share", value="zoo_share", dist=None, load=lambda: module)
-    (plugin,) = discover([entry], {}).found[1:]
-    assert (plugin.error, list(plugin.supplies["freeze"])) == ("", ["share"])
-    results = testing.check("share", discover([entry], {}))
+    (tmp_path / "zoo_share.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    results = testing.check("share", discover([EntryPoint("share", "zoo_share", "zoo")], {}))
     assert {r.outcome for r in results if r.subject == "freeze share"} == {"passed"}
     shown = re.search(r"^(\d+) checks: \1 ran, \1 passed", text, re.MULTILINE)
     assert len(results) == int(shown.group(1))

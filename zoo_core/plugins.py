@@ -19,6 +19,7 @@ from zoo_core.watching import watched
 
 GROUP = "zoo"
 CORE = "zoo-core"
+_VALUE = re.compile(r"[\w.]+\s*(:\s*[\w.]+)?\s*(\[.*\])?")
 
 
 @dataclass(frozen=True)
@@ -122,25 +123,44 @@ def discover(entry_points: Iterable[Any] | None = None, environ: Mapping[str, st
     `ZOO_DISABLE` a deny list; both act before anything is imported.
     """
     environ = os.environ if environ is None else environ
+    damaged: list[Plugin] = []
     if entry_points is None:
-        entry_points = importlib.metadata.entry_points(group=GROUP)
+        entry_points, damaged = _installed_points()
     allowed, denied = _names(environ.get("ZOO_PLUGINS")), _names(environ.get("ZOO_DISABLE")) or set()
+
+    def wanted(names: set[str]) -> bool:
+        return not names & denied and (allowed is None or bool(names & allowed))
+
     core = importlib.metadata.EntryPoint("core", "zoo_core.builtin", GROUP)
     found = [_load(core, CORE, _core_version())]
     unique = {(ep.name, ep.value): ep for ep in entry_points}
     for _, ep in sorted(unique.items()):
         distribution, version = _origin(ep)
-        names = {ep.name, distribution}
-        if names & denied or (allowed is not None and not names & allowed):
-            continue
-        found.append(_without_repeats(_load(ep, distribution, version), found))
-    return Plugins(tuple(found))
+        if wanted({ep.name, distribution}):
+            found.append(_without_repeats(_load(ep, distribution, version), found))
+    return Plugins((*found, *(plugin for plugin in damaged if wanted({plugin.name}))))
 
 
 def strict(environ: Mapping[str, str] | None = None) -> bool:
     """Whether `ZOO_STRICT` asks that a broken plugin be a failure of every command."""
     value = (os.environ if environ is None else environ).get("ZOO_STRICT", "")
     return value.strip().lower() not in ("", "0", "false", "no")
+
+
+def _installed_points() -> tuple[list[Any], list[Plugin]]:
+    """Entry points of what is installed, and the packages whose list of them cannot be read, as broken plugins."""
+    try:
+        return list(importlib.metadata.entry_points(group=GROUP)), []
+    except Exception:  # one damaged file, of any package, hides all: go through them one at a time
+        points: list[Any] = []
+        damaged = []
+        for dist in importlib.metadata.distributions():
+            try:
+                points += dist.entry_points.select(group=GROUP)
+            except Exception as error:
+                line = f"its entry_points.txt cannot be read ({type(error).__name__}). Install it again."
+                damaged.append(Plugin(dist.name, dist.name, dist.version, error=line, traceback=traceback.format_exc()))
+        return points, damaged
 
 
 def _origin(entry_point: Any) -> tuple[str, str]:
@@ -155,6 +175,8 @@ def _load(entry_point: Any, distribution: str, version: str) -> Plugin:
     plugin = Plugin(entry_point.name, distribution, version, module=entry_point.value)
     start, notes = time.perf_counter(), []
     try:
+        if not _VALUE.fullmatch(entry_point.value):
+            raise UsageError(f"its entry point {entry_point.value!r} is no module; expected a name such as zoo_share.")
         with watched() as notes:
             supplies = supplies_of(entry_point.load())
         plugin = replace(plugin, supplies=supplies)
@@ -177,7 +199,7 @@ def _reason(error: BaseException, entry_point: Any) -> str:
     if not package or importlib.util.find_spec(package):
         return line
     if package == re.split(r"[.:]", entry_point.value)[0]:
-        name = entry_point.dist.name if entry_point.dist else entry_point.name
+        name = _origin(entry_point)[0]
         return f"{line} The package is not whole. Type: pip install --force-reinstall --no-deps {name}"
     return f"{line} Type: pip install {' '.join(map(shlex.quote, _absent(entry_point.dist) or [package]))}"
 

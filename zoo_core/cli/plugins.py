@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -38,6 +39,9 @@ def plugins_command(context: click.Context, why: str | None, as_json: bool) -> N
     from zoo_core.api import installed as find
 
     plugins = find()
+    if why and as_json:
+        emit([_facts(p) | {"traceback": p.traceback} for p in plugins.named(why)])
+        return
     if why:
         click.echo("\n".join(p.traceback or f"{p.distribution} is not broken." for p in plugins.named(why)))
         return
@@ -99,7 +103,7 @@ def new_command(name: str, kind: str, out: Path | None, as_json: bool) -> None:
         emit({"name": name, "kind": kind, "folder": str(folder), "files": files})
         return
     click.echo("\n".join(str(folder / file) for file in files))
-    click.echo(f"Next: pip install -e {folder}, then zoo plugins check {name}")
+    click.echo(f"Next: pip install -e {shlex.quote(str(folder))}, then zoo plugins check {name}")
 
 
 def _facts(plugin: Plugin) -> dict[str, Any]:
