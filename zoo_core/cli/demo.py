@@ -48,7 +48,9 @@ def demo_command(out: Path, freeze: str, as_json: bool) -> None:
         click.echo(
             f"  {Path(sample['path']).name}  is {sample['label']}, predicted {sample['predicted']} ({sample['p']:.2f})"
         )
-    click.echo(f"\nNext      zoo predict {out} {samples[0]['path']}")
+    first = Path(samples[0]["path"])
+    here = first.relative_to(Path.cwd()) if first.is_relative_to(Path.cwd()) else first
+    click.echo(f"\nNext      zoo predict {out} {here}")
     click.echo("          zoo finetune YOUR_FOLDER --backbone " + BACKBONE)
 
 
