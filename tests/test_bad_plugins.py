@@ -336,7 +336,7 @@ def test_a_plugin_that_is_not_whole(here, tmp_path):
 @pytest.mark.parametrize(
     ("points", "reason"),
     [
-        (b"[zoo]\nno equals sign\n", "its entry_points.txt cannot be read (TypeError). Install it again."),
+        (b"[zoo]\nno equals sign\n", "its entry_points.txt cannot be read (ValueError). Install it again."),
         (b"\xff\xfe[zoo]\n", "its entry_points.txt cannot be read (UnicodeDecodeError). Install it again."),
         (b"[zoo]\nodd = not a module\n", "its entry point 'not a module' is no module; expected a name such as"),
     ],

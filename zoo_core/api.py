@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 @cache
-def installed() -> Plugins:
-    """The plugins of this process, found once."""
-    return discover()
+def installed(core: bool = True) -> Plugins:
+    """The plugins of this process, found once; without `core`, those that may supply backbones."""
+    return discover(core=core)
 
 
 def registry() -> Registry:
     """Cards of all layers, read afresh."""
-    return load_registry(installed())
+    return load_registry(installed(core=False))
 
 
 def backbones(pattern: str = "*") -> list[Card]:
@@ -47,7 +47,7 @@ def load_backbone(name: str, weights: str | None = "pretrained") -> Backbone:
     """
     from zoo_core.weights import load_backbone as load
 
-    return load(registry().get(name), installed(), pretrained=weights is not None)
+    return load(registry().get(name), installed(core=False), pretrained=weights is not None)
 
 
 def finetune(

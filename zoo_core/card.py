@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -129,12 +129,11 @@ class Card:
         return self.openness.weights.licence or "unknown"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data with every field that differs from its default, tuples as lists."""
-        data = _plain(asdict(self))
+        """Plain data with every field, at any depth, that differs from its default; tuples as lists."""
+        data: dict[str, Any] = _plain(self)
         data.pop("name")
-        extra = data.pop("extra")
-        kept = {f.name: data[f.name] for f in fields(self) if f.name in data and data[f.name] != _default(f)}
-        return {**kept, **extra}
+        extra = data.pop("extra", {})
+        return {**data, **extra}
 
     @classmethod
     def from_json(cls, name: str, data: Any) -> Card:
@@ -232,13 +231,14 @@ def _scalar_reader(kind: type) -> Reader:
     return read
 
 
-def _default(f: Any) -> Any:
-    if f.default is not MISSING:
-        return _plain(asdict(f.default)) if hasattr(f.default, "__dataclass_fields__") else _plain(f.default)
-    return {} if f.default_factory is not MISSING else MISSING
-
-
 def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
+    if hasattr(value, "__dataclass_fields__"):
+        shown = ((f, getattr(value, f.name)) for f in fields(value))
+        return {
+            f.name: _plain(v)
+            for f, v in shown
+            if v != (f.default_factory() if callable(f.default_factory) else f.default)
+        }
+    if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

@@ -121,10 +121,9 @@ def _finite(token: str, where: str) -> float:
 
 def _temporary(path: Path) -> Path:
     import socket
-    import uuid
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
 
 
 def _settle(temp: Path, path: Path) -> None:

@@ -19,6 +19,7 @@ from zoo_core.places import home_folder
 from zoo_core.plugins import Plugins
 
 SCHEMA = 1
+_PARSER = json.JSONDecoder()
 _HEAD = f'{{"schema": {SCHEMA}, "cards": {{'
 
 
@@ -65,15 +66,19 @@ class Registry:
         """
         return Card.from_json(name, self.layer_of(name).entries[name])
 
-    def entry(self, name: str) -> dict[str, Any]:
-        """One card as plain data: fields that have their default are left out. For long lists.
+    def plain(self, pattern: str = "*") -> Iterator[tuple[str, dict[str, Any]]]:
+        """Names and cards as plain data, one at a time: fields that have their default are left out. For long lists.
 
         Raises:
             BadCard: the entry of a user's or project's layer does not fit the schema.
         """
-        layer = self.layer_of(name)
-        entry: dict[str, Any] = layer.entries[name]
-        return entry if isinstance(layer.entries, ShippedCards) else Card.from_json(name, entry).to_json()
+        winners: dict[str, Layer] = {}
+        for layer in self.layers:
+            winners.update(dict.fromkeys(layer.entries, layer))
+        for name in self.names(pattern):
+            entries = winners[name].entries
+            entry = entries[name]
+            yield name, entry if isinstance(entries, ShippedCards) else Card.from_json(name, entry).to_json()
 
     def layer_of(self, name: str) -> Layer:
         """The layer whose entry wins."""
@@ -216,7 +221,7 @@ class ShippedCards(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         line = self._lines[name]
-        return json.loads(line[len(name) + 3 :].rstrip(",")) if isinstance(line, str) else line
+        return _PARSER.raw_decode(line, len(name) + 3)[0] if isinstance(line, str) else line
 
     def __contains__(self, name: object) -> bool:
         return name in self._lines

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import re
@@ -15,6 +14,7 @@ from typing import Any
 
 from zoo_core.contracts import supplies_of
 from zoo_core.errors import AmbiguousName, PluginBroken, UnknownStrategy, UsageError, ZooError, near
+from zoo_core.points import Distribution, Point, installed_points
 from zoo_core.watching import watched
 
 GROUP = "zoo"
@@ -116,8 +116,12 @@ class Plugins:
         )
 
 
-def discover(entry_points: Iterable[Any] | None = None, environ: Mapping[str, str] | None = None) -> Plugins:
+def discover(
+    entry_points: Iterable[Any] | None = None, environ: Mapping[str, str] | None = None, core: bool = True
+) -> Plugins:
     """Load every plugin: the core's own first, then the entry points of group `zoo`, sorted.
+
+    Without `core` its strategies are left out: it supplies no backbones, and looking at those need not wait for it.
 
     `ZOO_PLUGINS` (comma-separated entry-point or distribution names; empty: none) is an allow list,
     `ZOO_DISABLE` a deny list; both act before anything is imported.
@@ -125,14 +129,19 @@ def discover(entry_points: Iterable[Any] | None = None, environ: Mapping[str, st
     environ = os.environ if environ is None else environ
     damaged: list[Plugin] = []
     if entry_points is None:
-        entry_points, damaged = _installed_points()
+        entry_points, unread = installed_points(GROUP)
+        for dist, why in unread.items():
+            line = f"its entry_points.txt cannot be read ({why}). Install it again."
+            damaged.append(Plugin(dist.name, dist.name, dist.version, error=line, traceback=line))
     allowed, denied = _names(environ.get("ZOO_PLUGINS")), _names(environ.get("ZOO_DISABLE")) or set()
 
     def wanted(names: set[str]) -> bool:
         return not names & denied and (allowed is None or bool(names & allowed))
 
-    core = importlib.metadata.EntryPoint("core", "zoo_core.builtin", GROUP)
-    found = [_load(core, CORE, _core_version())]
+    found = []
+    if core:
+        version = _version(CORE) or "checkout"
+        found.append(_load(Point("core", "zoo_core.builtin", Distribution(CORE, version)), CORE, version))
     unique = {(ep.name, ep.value): ep for ep in entry_points}
     for _, ep in sorted(unique.items()):
         distribution, version = _origin(ep)
@@ -147,27 +156,11 @@ def strict(environ: Mapping[str, str] | None = None) -> bool:
     return value.strip().lower() not in ("", "0", "false", "no")
 
 
-def _installed_points() -> tuple[list[Any], list[Plugin]]:
-    """Entry points of what is installed, and the packages whose list of them cannot be read, as broken plugins."""
-    try:
-        return list(importlib.metadata.entry_points(group=GROUP)), []
-    except Exception:  # one damaged file, of any package, hides all: go through them one at a time
-        points: list[Any] = []
-        damaged = []
-        for dist in importlib.metadata.distributions():
-            try:
-                points += dist.entry_points.select(group=GROUP)
-            except Exception as error:
-                line = f"its entry_points.txt cannot be read ({type(error).__name__}). Install it again."
-                damaged.append(Plugin(dist.name, dist.name, dist.version, error=line, traceback=traceback.format_exc()))
-        return points, damaged
-
-
 def _origin(entry_point: Any) -> tuple[str, str]:
     """Distribution and version; `unknown` where its metadata does not say."""
     try:
         return entry_point.dist.name or "unknown", entry_point.dist.version or ""
-    except (AttributeError, KeyError, importlib.metadata.PackageNotFoundError):
+    except (AttributeError, LookupError, ImportError):
         return "unknown", ""
 
 
@@ -208,15 +201,17 @@ def _absent(distribution: Any) -> list[str]:
     """The requirements that a distribution states and that are not installed, as it states them."""
     stated = [line.partition(";") for line in getattr(distribution, "requires", None) or ()]
     plain = [line.strip() for line, _, marker in stated if not marker]
-    return [line for line in plain if not _installed(re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0])]
+    return [line for line in plain if not _version(re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0])]
 
 
-def _installed(name: str) -> bool:
+def _version(name: str) -> str:
+    """The version of an installed distribution; empty where it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def _without_repeats(plugin: Plugin, earlier: Iterable[Plugin]) -> Plugin:
@@ -232,10 +227,3 @@ def _without_repeats(plugin: Plugin, earlier: Iterable[Plugin]) -> Plugin:
 
 def _names(value: str | None) -> set[str] | None:
     return None if value is None else {part.strip() for part in value.split(",") if part.strip()}
-
-
-def _core_version() -> str:
-    try:
-        return importlib.metadata.version(CORE)
-    except importlib.metadata.PackageNotFoundError:
-        return "checkout"

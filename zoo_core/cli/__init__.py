@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -74,6 +75,7 @@ def main() -> None:
     # torch's threads spin while they wait for one another: beside other work on the same cores that made a run
     # five times slower (54 s against 10 s), and on a quiet machine it gains nothing here. Read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    gc.set_threshold(50_000)  # cards are many small objects, none of them garbage: a tenth of `zoo list` was collection
     try:
         code = cli.main(prog_name="zoo", standalone_mode=False, auto_envvar_prefix="ZOO")
     except click.exceptions.Abort:

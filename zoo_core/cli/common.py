@@ -23,15 +23,15 @@ registry_option = click.option(
 )
 
 
-def installed() -> Plugins:
-    """The plugins, with one line on stderr for each broken one.
+def installed(core: bool = True) -> Plugins:
+    """The plugins, with one line on stderr for each broken one; without `core`, those that may supply backbones.
 
     Raises:
         PluginBroken: one is, and `ZOO_STRICT` is set.
     """
     from zoo_core.api import installed as find
 
-    plugins = find()
+    plugins = find(core=core)
     for plugin in plugins.broken:
         click.echo(f"zoo: plugin {plugin.distribution} is broken and left out: {plugin.error}", err=True)
     if plugins.broken and strict():

@@ -35,7 +35,7 @@ def register_command(name: str, like: str | None, project: bool, force: bool, as
       zoo register mine/cells --like cnn/resnet18.a1_in1k --weights cells.safetensors --licence MIT
       zoo register mine/tiny --provider cnn --architecture resnet10t --weights tiny.safetensors
     """
-    card = registry(installed()).register(name, like=like, project=project, force=force, **options)
+    card = registry(installed(core=False)).register(name, like=like, project=project, force=force, **options)
     emit({"name": name, "card": card.to_json()}) if as_json else click.echo(f"{name} registered. Next: zoo show {name}")
 
 

@@ -28,7 +28,7 @@ def list_command(pattern: str, names: bool, registry_file: Path | None, as_json:
       zoo list lite
       zoo list 'cnn/resnet*' --json
     """
-    plugins = installed()
+    plugins = installed(core=False)
     cards = registry(plugins, registry_file)
     if names:
         click.echo("".join(f"{name}\n" for name in cards.names(pattern)), nl=False)
@@ -37,7 +37,7 @@ def list_command(pattern: str, names: bool, registry_file: Path | None, as_json:
         emit([asdict(card) | {"installed": _has(plugins, card)} for card in cards.cards(pattern)])
         return
     providers = plugins.supplied("provider")
-    rows = [_row(name, cards.entry(name), providers) for name in cards.names(pattern)]
+    rows = [_row(name, entry, providers) for name, entry in cards.plain(pattern)]
     table(("backbone", "parameters", "input", "licence", "open: code, weights, data", "installed"), rows)
 
 
@@ -54,7 +54,7 @@ def show_command(name: str, stages: bool, registry_file: Path | None, as_json: b
       zoo show cnn/tf_efficientnet_lite0.in1k
       zoo show cnn/resnet18.a1_in1k --stages
     """
-    plugins = installed()
+    plugins = installed(core=False)
     cards = registry(plugins, registry_file)
     card = cards.get(name)
     facts: dict[str, Any] = asdict(card) | {
@@ -88,7 +88,7 @@ def pull_command(name: str, registry_file: Path | None, as_json: bool) -> None:
     """
     from zoo_core.weights import pull
 
-    path = pull(registry(installed(), registry_file).get(name))
+    path = pull(registry(installed(core=False), registry_file).get(name))
     emit({"name": name, "path": str(path)}) if as_json else click.echo(path)
 
 
