@@ -39,8 +39,8 @@ from zoo_core.types import FreezePlan, Phase
 TABLE = Path(__file__).with_suffix(".json")
 DOCUMENT = Path(__file__).parents[1] / "docs" / "families.md"
 SIZES = (64, 96, 128, 160, 192, 224, 256)
-MAX_PARAMETERS = 4_500_000_000
-"""Float32 weights, gradients never: up to 18 GB of weights, and activations of five examples."""
+MAX_PARAMETERS = 4_000_000_000
+"""Float32 weights, gradients never: up to 16 GB of weights, and activations of five examples."""
 MAX_TRAINED = 500_000_000
 """Weights, gradients, two moments of AdamW and the best epoch's copy: about 10 GB."""
 
