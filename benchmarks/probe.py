@@ -25,6 +25,14 @@ from typing import Any
 
 HERE = Path(__file__).parent
 BACKBONE = "cnn/tf_efficientnet_lite0.in1k"
+LOOPS = {
+    "plain": ["timm_loop.py"],
+    "tuned": ["timm_loop.py", "--tuned"],
+    "lightning": ["lightning_probe.py"],
+    "hf-trainer": ["hf_trainer.py"],
+    "fastai": ["fastai_probe.py"],
+}
+"""Scripts in `peers/`; the last three train a probe only."""
 
 
 def main() -> None:
@@ -37,7 +45,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--freeze", default="head-only")
     parser.add_argument("--whole", action="store_true")
-    parser.add_argument("--loops", nargs="*", default=["plain", "tuned"])
+    parser.add_argument("--loops", nargs="*", default=["plain", "tuned"], help=f"any of {', '.join(LOOPS)}")
+    parser.add_argument("--python", default=sys.executable, help="of an environment that has the loops' libraries")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(options, Path(folder))
@@ -54,7 +63,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, list[dict[st
         for name in ("ours, cold", "ours, warm"):
             found.setdefault(name, []).append(ours(options, data, cache, folder / "run"))
         for loop in options.loops:
-            found.setdefault(f"{loop} timm loop", []).append(theirs(options, data, weights, loop))
+            found.setdefault(loop, []).append(theirs(options, data, weights, loop))
     for name, results in found.items():
         for result in results:
             print(json.dumps({"runner": name, "epochs": options.epochs} | result))
@@ -77,11 +86,12 @@ def ours(options: argparse.Namespace, data: Path, cache: Path, out: Path) -> dic
 
 def theirs(options: argparse.Namespace, data: Path, weights: Path, loop: str) -> dict[str, Any]:
     """A loop: whole, or one epoch of it multiplied."""
-    command = [sys.executable, str(HERE / "peers" / "timm_loop.py"), str(data), "--weights", str(weights)]
+    script, *extra = LOOPS[loop]
+    command = [options.python, str(HERE / "peers" / script), str(data), "--weights", str(weights), *extra]
     command += ["--epochs", str(options.epochs if options.whole else 1)]
     if options.freeze != "head-only":
         command += ["--train-last", {"last:1": "2", "last:2": "3"}[options.freeze], "--lr", "1e-3"]
-    result, seconds, usage = run([*command, *(["--tuned"] if loop == "tuned" else [])], {})
+    result, seconds, usage = run(command, {})
     parts = result["seconds"]
     missing = options.epochs - len(parts["epochs"])
     seconds += missing * statistics.median(parts["epochs"])

@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from zoo_core import activations, augment, data, keeping, reading
+from zoo_core import activations, augment, data, images, keeping, reading
 from zoo_core.card import Card
-from zoo_core.errors import BadImage, BadOption
+from zoo_core.errors import BadExample, BadOption
+from zoo_core.readers import Pixels
 
 DEPTHS = range(4)
 
@@ -31,9 +32,9 @@ def cache(tmp_path):
 def on_the_spot(body, depth, paths):
     """The boundary of some images, computed without the store."""
     prefix, _ = body.cut(depth)
-    spec, cpu = body.card.input, torch.device("cpu")
+    reader, cpu = body.reader, torch.device("cpu")
     return torch.cat(
-        list(reading.map_images(lambda _, raw, x: prefix(x), list(paths.values()), reading.files(spec), spec, cpu))
+        list(reading.map_examples(lambda _, raw, x: prefix(x), [*paths.values()], reading.files(reader), reader, cpu))
     )
 
 
@@ -50,7 +51,7 @@ def test_the_second_time_nothing_is_computed(tiny, paths, cache, depth, monkeypa
     """Asked again, in another run with another head or seed, nothing is decoded and nothing computed."""
     first = activations.at(tiny, depth, paths, cache)
     assert (first.hits, first.misses) == (0, 30)
-    monkeypatch.setattr(activations.images, "decode", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(images, "decode", lambda path: pytest.fail("decoded again"))
     second = activations.at(tiny, depth, paths, cache)
     assert (second.hits, second.misses) == (30, 0)
     assert torch.equal(second.boundary(list(paths)), first.boundary(list(paths)))
@@ -70,7 +71,7 @@ def test_only_new_images_are_computed(tiny, paths, cache, depth):
 def test_names_do_not_matter(tiny, paths, cache, monkeypatch):
     """Rows are found by content: moved and renamed files are not computed again."""
     activations.at(tiny, 2, paths, cache)
-    monkeypatch.setattr(activations.images, "decode", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(images, "decode", lambda path: pytest.fail("decoded again"))
     assert activations.at(tiny, 2, dict.fromkeys(paths, "elsewhere.png"), cache).misses == 0
 
 
@@ -130,7 +131,7 @@ def test_other_preprocessing_has_a_shelf_of_its_own(tiny, paths, cache):
     """Another input size or interpolation never meets the pixels or activations of this one."""
     folders = {activations.at(tiny, 0, paths, cache).cut.folder}
     for change in ({"interpolation": "bicubic"}, {"size": (3, 40, 40)}, {"crop": 1.0}):
-        tiny.card = replace(tiny.card, input=replace(tiny.card.input, **change))
+        tiny.reader = Pixels(replace(tiny.card.input, **change))
         folders.add(activations.at(tiny, 0, paths, cache).cut.folder)
     assert len(folders) == 4
 
@@ -195,20 +196,20 @@ def test_stages_of_tuples(paths, cache):
         assert torch.equal(body.cut(1)[1](value), acts.features(list(paths)[:4]))
 
 
-def test_map_images(photos, tiny):
+def test_map_examples(photos, tiny):
     """Images come in order, batch by batch; bad ones are left out with their reason, or stop where nobody asks."""
     (photos / "red" / "03.png").write_text("no")
     files = [str(p) for p in sorted(photos.rglob("*.png"))]
-    spec, cpu, failed = tiny.card.input, torch.device("cpu"), {}
+    reader, cpu, failed = tiny.reader, torch.device("cpu"), {}
     batches = list(
-        reading.map_images(lambda paths, raw, x: (paths, raw, x), files, reading.files(spec), spec, cpu, failed)
+        reading.map_examples(lambda paths, raw, x: (paths, raw, x), files, reading.files(reader), reader, cpu, failed)
     )
     (bad,) = [f for f in files if f.endswith("red/03.png")]
     assert sum((list(paths) for paths, _, _ in batches), []) == [f for f in files if f != bad]  # noqa: RUF017
     assert failed == {bad: "not a readable image: starts with b'no'"}
     assert all(len(paths) == len(raw) == len(x) for paths, raw, x in batches)
-    with pytest.raises(BadImage, match=r"03\.png: not a readable image.*Remove it and start again"):
-        list(reading.map_images(lambda paths, raw, x: x, files, reading.files(spec), spec, cpu))
+    with pytest.raises(BadExample, match=r"03\.png: not a readable image.*Remove it and start again"):
+        list(reading.map_examples(lambda paths, raw, x: x, files, reading.files(reader), reader, cpu))
 
 
 @pytest.mark.parametrize("depth", [1, 2])
@@ -227,7 +228,7 @@ def test_other_things_to_keep(tiny, paths, cache, depth, mode):
 def test_a_deeper_cut_carries_on(tiny, paths, cache, before, monkeypatch):
     """A deeper cut starts from what a shallower one, or the pixels, left there: nothing is decoded again."""
     activations.at(tiny, before, paths, cache)
-    monkeypatch.setattr(activations.images, "decode", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(images, "decode", lambda path: pytest.fail("decoded again"))
     acts = activations.at(tiny, 2, paths, cache)
     assert acts.misses == 30
     monkeypatch.undo()

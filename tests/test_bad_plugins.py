@@ -276,7 +276,7 @@ def test_an_unknown_name_beside_a_broken_plugin(here):
     """A name that nobody supplies is unknown, with the broken packages that may be meant to."""
     plugins = here(hurt=Bad("raise OSError('disk on fire')"))
     with pytest.raises(UnknownStrategy, match=r"Broken, and may supply it: zoo-bad-hurt; see 'zoo plugins'\."):
-        plugins.get("head", "cosine")
+        plugins.get("head", "bilinear")
     with pytest.raises(PluginBroken, match="zoo-bad-hurt is installed but broken: OSError: disk on fire"):
         plugins.get("head", "hurt")
 

@@ -126,7 +126,7 @@ def test_strategies(zoo):
         ("regime", "new-only"),
     }
     assert core <= found.keys()
-    assert found["freeze", "last"]["options"] == [{"name": "stages", "type": "int", "default": 1}]
+    assert found["freeze", "last"]["options"][0] == {"name": "stages", "type": "int", "default": 1}
     assert all(s["help"].endswith((".", ")")) for s in found.values())
 
 

@@ -12,8 +12,8 @@ import pytest
 from conftest import make_photos
 from PIL import Image
 
-from zoo_core import data
-from zoo_core.errors import BadImage, BadManifest, NoData, TooFewExamples
+from zoo_core import data, decoding
+from zoo_core.errors import BadExample, BadManifest, NoData, TooFewExamples
 
 
 def manifest(path: Path, rows, columns=("path", "label")) -> Path:
@@ -151,7 +151,7 @@ def test_groups_stay_together(photos):
     ("text", "message"),
     [
         ("flie,label\na,b\n", "has the columns flie, label; expected path,label"),
-        ("path,labels\na,b\n", "has the columns path, labels; expected .*Did you mean labels"),
+        ("path,labelle\na,b\n", "has the columns path, labelle; expected .*Did you mean labelle"),
         ("", "has the columns none; expected path,label"),
         ("path,label\n", "holds no labelled image"),
         ("path,label\na.png,\n", "line 2: path 'a.png' and label ''; expected both"),
@@ -324,7 +324,7 @@ def test_bad_images_are_listed(photos):
     assert "empty file" in reasons["00.png"]
     assert "starts with b'<html>'" in reasons["01.png"]
     assert reasons.keys() == {"00.png", "01.png", "05.png"}
-    with pytest.raises(BadImage, match=r"05\.png.*3 bad in all; leave them out with --on-bad-image skip"):
+    with pytest.raises(BadExample, match=r"05\.png.*3 bad in all; leave them out with --on-bad-image skip"):
         data.scan(photos, on_bad_image="fail")
 
 
@@ -349,7 +349,7 @@ def test_all_bad(tmp_path):
 def test_a_second_scan_decodes_nothing(photos, monkeypatch):
     """What a scan has decoded is noted by the file's digest: the next scan, even of copies, decodes nothing."""
     expected = data.scan(photos)
-    monkeypatch.setattr(data.decoding, "decode", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(decoding, "decode", lambda path: pytest.fail("decoded again"))
     assert data.scan(photos) == expected
 
 
@@ -373,14 +373,15 @@ def test_a_name_that_is_no_text(photos):
     assert len(task.examples) == 30
 
 
-def test_image_files(photos):
+def test_example_files(photos):
     """Folders to predict on are searched for images, files are taken as they are, nothing found is an error."""
     (photos / "red" / "notes.txt").write_text("x")
-    assert len(data.image_files([photos])) == 30
-    assert data.image_files([photos / "red" / "notes.txt"]) == [photos / "red" / "notes.txt"]
-    assert len(data.image_files([photos, photos / "red", photos / "red" / "00.png"])) == 30
+    assert len(data.example_files([photos])) == 30
+    notes = photos / "red" / "notes.txt"
+    assert data.example_files([notes]) == {notes: str(notes)}
+    assert len(data.example_files([photos, photos / "red", photos / "red" / "00.png"])) == 30
     with pytest.raises(NoData, match=r"nowhere\.png: no such file or folder"):
-        data.image_files(["nowhere.png"])
+        data.example_files(["nowhere.png"])
     (photos / "none").mkdir()
     with pytest.raises(NoData, match=r"no image in .*none"):
-        data.image_files([photos / "none"])
+        data.example_files([photos / "none"])

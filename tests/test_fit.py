@@ -76,8 +76,8 @@ def test_cached_equals_uncached(plugins, task, depth, batch_norm):
     prefix, _ = fresh.backbone.cut(depth)
 
     def compute(digests):
-        spec, cpu = fresh.backbone.card.input, torch.device("cpu")
-        parts = reading.map_images(lambda _, raw, x: prefix(x), list(paths.values()), reading.files(spec), spec, cpu)
+        reader, cpu = fresh.backbone.reader, torch.device("cpu")
+        parts = reading.map_examples(lambda _, raw, x: prefix(x), [*paths.values()], reading.files(reader), reader, cpu)
         whole = torch.cat(list(parts)).clone()  # a normal tensor: training cannot use one of inference mode
         return whole[[list(paths).index(d) for d in digests]]
 
@@ -141,8 +141,10 @@ def test_each_trained_parameter_in_one_group(plugins, depth, only):
     body, head = model.backbone, model.head
     wanted = {id(p) for p in head.parameters()}
     for i in range(depth, 3):
+        norms = [m for m in body.stages[i].module.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        in_norms = {id(p) for m in norms for p in m.parameters()}
         for name, parameter in body.stage_parameters(i).items():
-            if only == "all" or (only == "norm" and parameter.ndim == 1) or (only == "bias" and name.endswith("bias")):
+            if only == "all" or (only == "norm" and id(parameter) in in_norms) or (only == "bias" and "bias" in name):
                 wanted.add(id(parameter))
     assert set(grouped) == wanted
     assert {id(p) for p in (*body.model.parameters(), *head.parameters()) if p.requires_grad} == wanted

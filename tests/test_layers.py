@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from zoo_core.errors import BadCard, CardExists, UnknownBackbone
+from zoo_core import layers
+from zoo_core.card import Card
+from zoo_core.entries import publish_entry
+from zoo_core.errors import BadCard, UnknownBackbone
 from zoo_core.layers import (
     SCHEMA,
     Layer,
@@ -16,7 +19,6 @@ from zoo_core.layers import (
     index_path,
     load_registry,
     read_entries,
-    unregister,
     write_shipped,
 )
 
@@ -77,8 +79,10 @@ def test_a_broken_layer_is_reported_and_left_out(plugins, tmp_path):
     [
         ("[]", "expected an object with 'schema' and 'cards'"),
         ('{"schema": 1, "cards": []}', "expected an object with 'schema' and 'cards'"),
-        ('{"schema": 2, "cards": {}}', "has schema 2, this version reads 1. Type: pip install -U zoo-core"),
-        ('{"cards": {}}', "has schema None, this version reads 1"),
+        ('{"schema": 2, "cards": {}}', "has schema 2, this version reads up to 1. Type: pip install -U zoo-core"),
+        ('{"schema": true, "cards": {}}', "has schema True, expected a number"),
+        ('{"schema": 1, "card": {}, "cards": {}}', r"unknown field 'card'. Did you mean cards\?"),
+        ('{"cards": {}}', "has schema None, expected a number from 1 to 1"),
     ],
 )
 def test_schema(tmp_path, text, message):
@@ -147,20 +151,92 @@ def test_shipped_cards(tmp_path):
     assert dict(ShippedCards(write(tmp_path / "indented.json", cards))) == cards
 
 
-def test_register(plugins, tmp_path):
-    """A registered card is found at once, never replaced unasked, and gone after unregister."""
-    weights = tmp_path / "mine.safetensors"
-    weights.write_bytes(b"anything")
+def test_a_damaged_shipped_card_spoils_only_itself(tmp_path):
+    """A line of a shipped file that is damaged is an error when its card is asked for, with what to do."""
+    path = tmp_path / "cards.json"
+    write_shipped(path, {"a/net": NET, "b/net": NET})
+    path.write_text(path.read_text().replace('"a/net":{', '"a/net":{{'))
+    cards = ShippedCards(path)
+    assert cards["b/net"] == NET
+    with pytest.raises(BadCard, match=r"the card 'a/net' is damaged .* Install the package again"):
+        cards["a/net"]
+
+
+def test_registered_cards_stand_beside_a_registry_file(plugins, tmp_path):
+    """`registry.json` and the cards registered beside it are one layer, in which what was registered wins."""
+    write(tmp_path / "home" / "registry.json", {"mine/net": NET, "mine/other": NET})
+    entry = {"schema": SCHEMA, "cards": {"mine/net": NET | {"notes": "registered"}}}
+    publish_entry(tmp_path / "home" / "registry.d", "mine/net", entry, replace=False)
     registry = load_registry(plugins)
-    registry.register("mine/net", weights=weights, like="tiny/net", licence="MIT")
-    again = load_registry(plugins)
-    card = again.get("mine/net")
-    assert (card.parent, card.licence, again.layer_of("mine/net").name) == ("tiny/net", "MIT", "user")
-    assert card.openness.data.mark == "unknown"
-    with pytest.raises(CardExists, match="is registered already"):
-        again.register("mine/net", weights=weights, like="tiny/net")
-    unregister("mine/net")
-    with pytest.raises(UnknownBackbone):
-        load_registry(plugins).get("mine/net")
-    with pytest.raises(UnknownBackbone, match="is not registered"):
-        unregister("mine/net")
+    assert [layer.name for layer in registry.layers] == ["index", "plugin zoo-tiny", "user"]
+    assert (registry.get("mine/net").notes, registry.get("mine/other").notes) == ("registered", "")
+    assert registry.hidden("mine/net") == []
+
+
+def test_the_project_may_have_registered_cards_alone(plugins, tmp_path, monkeypatch):
+    """A folder `registry.d` makes a project, too; a file given by name has a folder of its own name beside it."""
+    entry = {"schema": SCHEMA, "cards": {"mine/net": NET}}
+    publish_entry(tmp_path / "registry.d", "mine/net", entry, replace=False)
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path / "deep")
+    assert load_registry(plugins).layer_of("mine/net").name == "project"
+    given = write(tmp_path / "other.json", {})
+    assert load_registry(plugins, given).names("mine") == []
+    publish_entry(tmp_path / "other.d", "mine/net", entry, replace=False)
+    assert load_registry(plugins, given).names("mine") == ["mine/net"]
+
+
+def test_names_are_checked(plugins, tmp_path):
+    """An entry of the user's or the project's whose name no card may have is reported, escaped, and left out."""
+    write(tmp_path / "registry.json", {"mine/net": NET, "../up": NET, "a\x1b[2Jb": NET})
+    registry = load_registry(plugins)
+    assert registry.names("mine") == ["mine/net"]
+    assert len(registry.problems) == 2
+    assert any("'../up' is no name for a card" in problem for problem in registry.problems)
+    assert not any("\x1b" in problem for problem in registry.problems)
+
+
+def test_long_lists_leave_bad_cards_out(plugins, tmp_path):
+    """A list of cards goes on past one that does not fit the schema, and says which it was."""
+    write(tmp_path / "registry.json", {"mine/bad": NET | {"modalty": "image"}, "mine/net": NET})
+    problems: list[str] = []
+    assert [name for name, _ in load_registry(plugins).plain("mine", problems)] == ["mine/net"]
+    assert problems[0].startswith("card 'mine/bad': unknown field 'modalty'. Did you mean modality?")
+    with pytest.raises(BadCard):
+        list(load_registry(plugins).plain("mine"))
+
+
+def test_older_schemas_are_upgraded(tmp_path, monkeypatch):
+    """A file of an older schema is brought up to date step by step by pure functions; it stays as it was on disk."""
+    path = write(tmp_path / "old.json", {"mine/net": {"backend": "tiny"}}, schema=1)
+    before = path.read_bytes()
+    monkeypatch.setattr(layers, "SCHEMA", 3)
+    first = lambda cards: {name: {"provider": card["backend"]} for name, card in cards.items()}  # noqa: E731
+    second = lambda cards: {name: card | {"architecture": name} for name, card in cards.items()}  # noqa: E731
+    monkeypatch.setattr(layers, "UPGRADES", {1: first, 2: second})
+    assert read_entries(path) == {"mine/net": {"provider": "tiny", "architecture": "mine/net"}}
+    assert path.read_bytes() == before
+    assert (
+        read_entries(write(path, {"mine/net": {"provider": "p"}}, schema=2))["mine/net"]["architecture"] == "mine/net"
+    )
+
+
+def test_files_of_every_release_open(plugins):
+    """A registry file as each schema wrote it opens in this version."""
+    for schema in range(1, SCHEMA + 1):
+        cards = read_entries(Path(__file__).parent / "fixtures" / f"registry-{schema}.json")
+        assert Card.from_json("mine/cells", cards["mine/cells"]).openness.weights.licence == "MIT"
+
+
+def test_lineage(tmp_path):
+    """A card's lineage goes back from parent to parent, ends at one that no layer has, and stands a loop."""
+    cards = {
+        "a": NET | {"parent": "b"},
+        "b": NET | {"parent": "gone"},
+        "x": NET | {"parent": "y"},
+        "y": NET | {"parent": "x"},
+    }
+    registry = Registry((Layer("x", tmp_path, cards),))
+    assert registry.lineage("a") == ["b", "gone"]
+    assert registry.lineage("b") == ["gone"]
+    assert registry.lineage("x") == ["y"]

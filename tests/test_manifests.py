@@ -53,7 +53,7 @@ def test_json_lines(tmp_path):
         ('{"path": null, "label": "x"}', BadManifest, "line 1: path '' and label 'x'; expected both"),
         ('{"path": "a.png", "label": "x", "label": "y"}', BadJson, "the key 'label' twice"),
         ('{"path": "a.png", "label": NaN}', BadJson, "contains NaN"),
-        ('{"path": "a.png", "label": "\\ud800"}', BadManifest, "holds half a character; expected UTF-8"),
+        ('{"path": "a.png", "label": "\\ud800"}', BadJson, "half of a surrogate pair"),
         ("[" * 100_000, BadJson, "line 1 is not valid JSON"),
         ('{"path": "' + "a" * (1 << 20) + '", "label": "x"}', BadManifest, "line 1 is over 1048576 characters"),
         ("", BadManifest, "has the columns none; expected path,label"),
@@ -104,8 +104,8 @@ def test_columns_that_do_not_tell(columns, asked, message):
 
 @pytest.mark.parametrize("text", ["path", "path=", "=x", "paths=x", "path=a,,label=b", ","])
 def test_columns_that_cannot_be_read(text):
-    """`--columns` is NOUN=NAME, with the four nouns we read."""
-    with pytest.raises(BadOption, match=r"expected path\|label\|split\|group=NAME, such as path=file,label=class"):
+    """`--columns` is NOUN=NAME, with the nouns we read."""
+    with pytest.raises(BadOption, match=r"expected path\|text\|label\|split\|group=NAME, such as path=file"):
         parse_columns(text)
 
 

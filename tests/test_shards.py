@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -15,7 +16,7 @@ import pytest
 from conftest import make_photos
 from PIL import Image
 
-from zoo_core import data, shards
+from zoo_core import data
 from zoo_core.errors import BadManifest, DiskFull, MissingExtra, NoData, ZooError
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -79,7 +80,7 @@ def test_members_are_plain_files(tmp_path):
     for example in first.examples:
         path = Path(example.path)
         assert path.parent == tmp_path / "cache" / "members"
-        assert path.stem == shards.hashlib.sha256(path.read_bytes()).hexdigest()
+        assert path.stem == hashlib.sha256(path.read_bytes()).hexdigest()
         assert path.suffix == ".png"
     times = {e.path: os.stat(e.path).st_mtime_ns for e in first.examples}
     assert data.scan(source) == first

@@ -15,6 +15,7 @@ from zoo_core.card import Card, Source
 from zoo_core.errors import BadCard, DigestMismatch, WeightsMismatch, WeightsMissing
 from zoo_core.files import sha256_file
 from zoo_core.layers import load_registry
+from zoo_core.pulling import pull
 
 LITES = ["cnn/tf_efficientnet_lite0.in1k", "cnn/tf_efficientnet_lite1.in1k", "cnn/tf_efficientnet_lite2.in1k"]
 
@@ -176,16 +177,53 @@ def test_missing_weights_say_what_to_type():
         weights.find(card())
 
 
-@pytest.mark.parametrize("uri", ["package:zoo_tiny/../conftest.py", "package:json/nothing.bin", "package:math/x"])
-def test_packages_give_only_their_own_files(uri):
-    """A package source names a file inside the package: climbing out of it, or a module without files, gives none."""
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "package:zoo_tiny/../conftest.py",
+        f"package:zoo_tiny/{__file__}",
+        "package:json/nothing.bin",
+        "package:math/x",
+        "package:xml.dom/__init__.py",
+        "package:/etc/passwd",
+        "package:__main__/x",
+        "file:~nobody-of-that-name/w",
+        "file:\0",
+        f"file:/{'x' * 5000}",
+        "store:../../etc/passwd",
+        f"store:{'0' * 64}",
+    ],
+)
+def test_sources_give_only_their_own_files(uri):
+    """A package source names a file inside the package, a store source a digest: nothing else is ever given."""
     assert weights.locate(Source(uri)) is None
+
+
+def test_a_link_out_of_a_package_is_not_followed(tmp_path, monkeypatch):
+    """A link inside an installed package that leads out of it gives nothing."""
+    (tmp_path / "secret.bin").write_bytes(b"secret")
+    (tmp_path / "zoo_linked").mkdir()
+    (tmp_path / "zoo_linked" / "__init__.py").touch()
+    (tmp_path / "zoo_linked" / "inside.bin").write_bytes(b"weights")
+    (tmp_path / "zoo_linked" / "w.bin").symlink_to(tmp_path / "secret.bin")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert weights.locate(Source("package:zoo_linked/inside.bin"))
+    assert weights.locate(Source("package:zoo_linked/w.bin")) is None
+
+
+@pytest.mark.parametrize(
+    "uri", ["hf:owner/repo", "hf:owner/repo/../../../w", "hf:../x/w", "hf:a//w", "hf:a/b/c/..", "hf:"]
+)
+def test_hub_names_stay_in_the_cache(uri):
+    """A hub source is OWNER/REPO/FILE; parts that would climb out of the cache are refused."""
+    with pytest.raises(BadCard, match="expected hf:owner/repo/file"):
+        weights.locate(Source(uri))
 
 
 @pytest.mark.parametrize("uri", ["https://example.org/w.safetensors", "w.safetensors", "s3:bucket/key"])
 def test_unknown_schemes(uri):
-    """A weight source of another scheme is an error that lists the three."""
-    with pytest.raises(BadCard, match="expected package:, file: or hf:"):
+    """A weight source of another scheme is an error that lists the four."""
+    with pytest.raises(BadCard, match="expected package:, file:, hf: or store:"):
         weights.locate(Source(uri))
     with pytest.raises(BadCard, match="expected hf:owner/repo/file"):
         weights.locate(Source("hf:owner/repo"))
@@ -216,7 +254,7 @@ def test_hugging_face_cache(tmp_path, monkeypatch, state):
     source = hub(tmp_path, monkeypatch, state)
     found = weights.find(card(source))
     assert all(torch.equal(found.tensors[n], state[n]) for n in state)
-    assert weights.pull(card(source)).read_bytes() == (tmp_path / "w.safetensors").read_bytes()
+    assert pull(card(source)).path.read_bytes() == (tmp_path / "w.safetensors").read_bytes()
 
 
 def test_nothing_is_downloaded_unasked(tmp_path, monkeypatch, state):

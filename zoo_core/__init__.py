@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from zoo_core import heads as heads
     from zoo_core import regimes as regimes
     from zoo_core import testing as testing
+    from zoo_core import texts as texts
+    from zoo_core import weights as weights
     from zoo_core.api import backbones as backbones
     from zoo_core.api import finetune as finetune
     from zoo_core.api import load_backbone as load_backbone
@@ -28,8 +30,16 @@ if TYPE_CHECKING:
     from zoo_core.backbone import Stage as Stage
     from zoo_core.backbone import chain_from_modules as chain_from_modules
     from zoo_core.card import Card as Card
+    from zoo_core.card import Source as Source
+    from zoo_core.card import TextInput as TextInput
+    from zoo_core.errors import BadCard as BadCard
+    from zoo_core.errors import BadOption as BadOption
+    from zoo_core.errors import NotAChain as NotAChain
+    from zoo_core.errors import WeightsMismatch as WeightsMismatch
+    from zoo_core.errors import WeightsMissing as WeightsMissing
     from zoo_core.errors import ZooError as ZooError
     from zoo_core.open_clip_provider import OpenClipProvider as OpenClipProvider
+    from zoo_core.readers import Reader as Reader
     from zoo_core.recipe import Recipe as Recipe
     from zoo_core.runs import Run as Run
     from zoo_core.timm_provider import TimmProvider as TimmProvider
@@ -41,16 +51,24 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "Backbone": "zoo_core.backbone",
+    "BadCard": "zoo_core.errors",
+    "BadOption": "zoo_core.errors",
     "Card": "zoo_core.card",
     "FreezePlan": "zoo_core.types",
     "OpenClipProvider": "zoo_core.open_clip_provider",
+    "NotAChain": "zoo_core.errors",
     "Phase": "zoo_core.types",
+    "Reader": "zoo_core.readers",
     "Recipe": "zoo_core.recipe",
     "Run": "zoo_core.runs",
+    "Source": "zoo_core.card",
     "Stage": "zoo_core.backbone",
     "StageInfo": "zoo_core.types",
     "Task": "zoo_core.types",
+    "TextInput": "zoo_core.card",
     "TimmProvider": "zoo_core.timm_provider",
+    "WeightsMismatch": "zoo_core.errors",
+    "WeightsMissing": "zoo_core.errors",
     "ZooError": "zoo_core.errors",
     "backbones": "zoo_core.api",
     "chain_from_modules": "zoo_core.backbone",
@@ -59,9 +77,9 @@ _PUBLIC = {
     "registry": "zoo_core.api",
     "trace_stages": "zoo_core.tracing",
 }
-_MODULES = ("freeze", "heads", "regimes", "testing")
+_MODULES = ("freeze", "heads", "regimes", "testing", "texts", "weights")
 
-__all__ = ["freeze", "heads", "hookimpl", "regimes", "testing", *sorted(_PUBLIC)]
+__all__ = ["freeze", "heads", "hookimpl", "regimes", "testing", "texts", "weights", *sorted(_PUBLIC)]
 
 
 def __getattr__(name: str) -> Any:

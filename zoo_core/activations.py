@@ -17,13 +17,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from zoo_core import augment, images, reading
-from zoo_core.backbone import Backbone, Value, pool
-from zoo_core.card import Input
+from zoo_core import reading
+from zoo_core.backbone import Backbone, Value
 from zoo_core.console import Console
 from zoo_core.files import write_json
-from zoo_core.reading import Read, map_images, to_input
-from zoo_core.shelves import LAYOUT, SHARD_BYTES, Kind, Row, Shelf, publish, stack
+from zoo_core.readers import Raw
+from zoo_core.reading import Read, map_examples
+from zoo_core.shelves import LAYOUT, SHARD_BYTES, Kind, Row, Shelf, publish
 
 Number = Literal["fp32", "bf16", "fp16"]
 Mode = Literal["boundary", "pixels", "none"]
@@ -134,11 +134,11 @@ def at(
     if not full:
         kind: Kind = "boundary" if depth and mode == "boundary" else "pixels"
         cut = None if mode == "none" else shelf_of(backbone, kind, depth, folder, numbers, views)
-    spec, device = backbone.card.input, device_of(backbone)
-    look = augment.reader(spec, views.policy, views.seed)
+    device = device_of(backbone)
+    reader = backbone.reader.varied(views.policy, views.seed) if views.policy != "none" else backbone.reader
 
-    def pixels(name: str) -> Tensor:
-        return look(paths[name], name)
+    def pixels(name: str) -> Raw:
+        return reader.read(paths[name], name)
 
     missing = [n for n in paths if n not in pooled.rows or (cut is not None and n not in cut.rows)]
     if missing:
@@ -150,12 +150,21 @@ def at(
         if full:
             return pooled.gather(names)[0][:, -backbone.feature_dim :].contiguous()
         if cut is not None and cut.kind == "boundary":
-            found = _each(cut.gather(names), lambda t: t.float() if t.is_floating_point() else t)
-            return found[0] if isinstance(found, tuple) and len(found) == 1 else found
-        raw = cut.gather(names)[0] if cut else stack([pixels(n) for n in names])
+            return reader.trim(single(_each(cut.gather(names), lambda t: t.float() if t.is_floating_point() else t)))
+        raw = single(cut.gather(names)) if cut else reader.stack([pixels(n) for n in names])
+        if not depth:
+            return reader.to_input(reader.trim(raw), device)
+        order: list[int] = []
+        parts: list[tuple[Tensor, ...]] = []
         with torch.no_grad():
-            x: Value = to_input(raw, spec, device)
-            return numbers.rounded(numbers.pass_through(backbone, 0, depth, x)) if depth else x
+            for where, part in reader.groups(raw):
+                found = numbers.pass_through(backbone, 0, depth, reader.to_input(part, device))
+                parts.append(parts_of(reader.widen(numbers.rounded(found))))
+                order += where
+        if len(parts) == 1:
+            return reader.trim(single(parts[0]))
+        back = torch.tensor(order).argsort()
+        return reader.trim(single(tuple(torch.cat(alike)[back.to(device)] for alike in zip(*parts, strict=True))))
 
     return Activations(
         depth=depth,
@@ -213,7 +222,6 @@ class _Filler:
     ):
         self.backbone, self.depth, self.cut, self.pooled = backbone, depth, cut, pooled
         self.numbers, self.pixels, self.console = numbers, pixels, console
-        self.spec: Input = backbone.card.input
         self.device = device_of(backbone)
 
     def fill(self, missing: Sequence[str], known: Sequence[tuple[int, Shelf]]) -> None:
@@ -225,7 +233,7 @@ class _Filler:
                 here = [n for n in todo if n in shelf.rows]
                 todo = [n for n in todo if n not in shelf.rows]
                 self._publish(self._carried(depth, shelf, here), advance)
-            rows = map_images(self._whole, [*rest, *todo], self.pixels, self.spec, self.device)
+            rows = map_examples(self._whole, [*rest, *todo], self.pixels, self.backbone.reader, self.device)
             self._publish(rows, advance)
         for opened in (self.cut, self.pooled):
             if opened is not None:
@@ -245,25 +253,27 @@ class _Filler:
         """From a cut before this one: only the stages between are run."""
 
         def work(names: Sequence[str]) -> tuple[list[Row], list[int]]:
-            parts = shelf.gather(names)
-            value: Value = tuple(t.to(self.device) for t in parts)
-            if len(parts) == 1:
-                value = to_input(parts[0], self.spec, self.device) if depth == 0 else value[0]
-            found = self._kept(self.numbers.pass_through(self.backbone, depth, self.depth, value))
-            return [Row(n, tuple(t[i] for t in found)) for i, n in enumerate(names)], []
+            rows: list[Row] = []
+            for where, part in self.backbone.reader.groups(single(shelf.gather(names))):
+                value = _each(part, lambda t: t.to(self.device))
+                if depth == 0:
+                    value = self.backbone.reader.to_input(part, self.device)
+                found = self._kept(self.numbers.pass_through(self.backbone, depth, self.depth, value))
+                rows += [Row(names[k], tuple(t[i] for t in found)) for i, k in enumerate(where)]
+            return rows, []
 
         return work
 
-    def _whole(self, names: Sequence[str], raw: Tensor, x: Tensor) -> tuple[list[Row], list[int]]:
+    def _whole(self, names: Sequence[str], raw: Raw, x: Value) -> tuple[list[Row], list[int]]:
         """From the pixels, through every stage: the value at the cut and the pooled features."""
         value: Value = x
         kind = self.cut.kind if self.cut is not None else "pooled"
-        found: tuple[Tensor, ...] = (raw,) if kind == "pixels" else ()
+        found: tuple[Tensor, ...] = parts_of(self.backbone.reader.widen(raw)) if kind == "pixels" else ()
         stages = []
         with self.numbers.autocast(self.device):
             for i, stage in enumerate(self.backbone.stages, start=1):
                 value = stage.module(value)
-                stages.append(pool(value).float())
+                stages.append(self.backbone.pooling(value).float())
                 if i == self.depth and kind == "boundary":
                     found = self._kept(value)
         features = torch.cat(stages, dim=1).cpu()
@@ -272,8 +282,7 @@ class _Filler:
 
     def _kept(self, value: Value) -> tuple[Tensor, ...]:
         """The value at the cut as it is stored, on the CPU."""
-        parts = value if isinstance(value, tuple) else (value,)
-        dtype = DTYPES[self.numbers.stored]
+        dtype, parts = DTYPES[self.numbers.stored], parts_of(self.backbone.reader.widen(value))
         return tuple((t.to(dtype) if t.is_floating_point() else t).cpu() for t in parts)
 
     def _publish(self, batches: Any, advance: Callable[[int], None]) -> None:
@@ -294,9 +303,8 @@ class _Filler:
 
 def _about(backbone: Backbone, kind: Kind, depth: int, numbers: Numbers, views: Views) -> dict[str, Any]:
     """What the rows depend on, and nothing else."""
-    about: dict[str, Any] = {"layout": LAYOUT, "kind": kind, "decoder": images.DECODER}
+    about: dict[str, Any] = {"layout": LAYOUT, "kind": kind} | backbone.reader.about()
     about["depth"] = 0 if kind == "pixels" else depth
-    about["input"] = asdict(backbone.card.input)
     if views.policy != "none":
         about["views"] = asdict(views)
     if kind != "pixels":
@@ -312,6 +320,16 @@ def _about(backbone: Backbone, kind: Kind, depth: int, numbers: Numbers, views: 
     if kind == "boundary":
         about["stored"] = numbers.stored
     return about
+
+
+def parts_of(value: Value) -> tuple[Tensor, ...]:
+    """A value's tensors."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def single(value: Value) -> Value:
+    """A tuple of one tensor as that tensor; any other value as it is."""
+    return value[0] if isinstance(value, tuple) and len(value) == 1 else value
 
 
 def _each(value: Value, change: Callable[[Tensor], Tensor]) -> Value:

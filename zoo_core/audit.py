@@ -14,7 +14,7 @@ from zoo_core import data, decoding, likeness
 from zoo_core.console import Console
 from zoo_core.decoding import POLICY, Facts
 from zoo_core.manifests import Row
-from zoo_core.types import Task
+from zoo_core.types import ONE_LABEL, Task
 
 _FEW, _MOST = 10, 0.9  # examples of a class; share of the largest class
 _TINY, _LONG = 32, 10  # pixels of the shorter side; longer side over shorter
@@ -72,8 +72,8 @@ def audit(
 
 
 def _sizes(task: Task) -> dict[str, int]:
-    found = Counter(e.label for e in task.examples)
-    return {label: found[i] for i, label in enumerate(task.classes)}
+    found = Counter(label for e in task.examples for label in task.names(e))
+    return {label: found[label] for label in task.classes}
 
 
 def _spread(values: Sequence[int]) -> list[float]:
@@ -136,7 +136,7 @@ def _telltales(task: Task, facts: Mapping[str, Facts]) -> Iterator[str]:
         "kind of pixels": lambda f: f.mode,
         "size in pixels": lambda f: f"{f.width}x{f.height}",
     }
-    for what, tell in told.items():
+    for what, tell in told.items() if task.kind in ONE_LABEL else ():
         found: dict[int, set[str]] = defaultdict(set)
         for e in task.examples:
             found[e.label].add(tell(facts[e.path]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from zoo_core.card import Card
 from zoo_core.crossing import rewrite_device
 from zoo_core.errors import BadStage, UnstagedTensor
-from zoo_core.types import StageInfo
+from zoo_core.readers import Pixels, Reader
+from zoo_core.types import Only, StageInfo
 
 Value: TypeAlias = Tensor | tuple[Tensor, ...]
 """What travels between stages: a tensor or a flat tuple of tensors, batch first."""
@@ -27,11 +28,13 @@ class Stage:
         name: as in the family's own code: `stem`, `layer1`, `blocks.0`, `neck`.
         module: one `Value` in, one `Value` out; shares its parameters with the upstream model.
         tensors: names of its parameters and buffers in the upstream model.
+        added: those among them that a freeze strategy added for the time of training; upstream has none.
     """
 
     name: str
     module: nn.Module
     tensors: tuple[str, ...]
+    added: tuple[str, ...] = ()
 
 
 class Chain(nn.Module):
@@ -47,6 +50,19 @@ class Chain(nn.Module):
         return value
 
 
+def pool(value: Value) -> Tensor:
+    """A stage's value to one row per example [B, C]: means over space or tokens, tuples joined.
+
+    [B, C, H, W] and [B, H, W, C] are told apart by which two axes are the equal, spatial ones.
+    """
+    if isinstance(value, tuple):
+        return torch.cat([pool(part) for part in value], dim=1)
+    if value.ndim == 4:
+        channels_last = value.shape[1] == value.shape[2] != value.shape[3]
+        return value.mean(dim=(1, 2) if channels_last else (2, 3))
+    return value.flatten(1, -2).mean(dim=1) if value.ndim > 2 else value.reshape(len(value), -1)
+
+
 @dataclass
 class Backbone:
     """Ordered stages over one upstream model; composing them all gives its pooled features.
@@ -60,6 +76,8 @@ class Backbone:
             task); empty when the weights had none.
         pretrained: whether its weights are pretrained; random ones are never given unasked.
         weights_note: where the weights came from, in words for the run's report.
+        reader: from a file to what enters the first stage; by default images, as the card says.
+        pooling: a stage's value to one row per example [B, C]; `pool` by default.
     """
 
     card: Card
@@ -69,14 +87,17 @@ class Backbone:
     classifier: Mapping[str, Tensor] = field(default_factory=dict)
     pretrained: bool = True
     weights_note: str = ""
+    reader: Reader = None  # type: ignore[assignment]  # made from the card below
+    pooling: Callable[[Value], Tensor] = pool
 
     def __post_init__(self) -> None:
+        self.reader = self.reader or Pixels(self.card.input)
         check_staged(self.model, self.stages)
         self.model.eval()
         self._frozen = 0
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] to pooled features [B, D]."""
+    def __call__(self, x: Value) -> Tensor:
+        """Inputs, such as images [B, C, H, W], to pooled features [B, D]."""
         value: Tensor = Chain(self.stages)(x)
         return value
 
@@ -100,26 +121,37 @@ class Backbone:
 
     def info(self) -> tuple[StageInfo, ...]:
         """The chain as plain data, for freeze strategies and tables."""
-        parameters = dict(self.model.named_parameters(remove_duplicate=False))
+
+        def count(index: int, only: Only) -> int:
+            return sum(p.numel() for p in self.stage_parameters(index, only).values())
+
         return tuple(
             StageInfo(
                 name=stage.name,
-                parameters=sum(parameters[n].numel() for n in stage.tensors if n in parameters),
+                parameters=count(i, "all"),
                 norm_buffers=sum(n.endswith(("running_mean", "running_var")) for n in stage.tensors),
+                norm_parameters=count(i, "norm"),
+                bias_parameters=count(i, "bias"),
+                added_parameters=count(i, "added"),
             )
-            for stage in self.stages
+            for i, stage in enumerate(self.stages)
         )
 
-    def freeze(self, depth: int) -> None:
+    def freeze(self, depth: int, still: Iterable[int] = ()) -> None:
         """Freeze the first `depth` stages, in a way that a later `train()` anywhere cannot undo.
 
         Parameters stop asking for gradients, and every module of the prefix answers `train()` by
         staying in eval mode: running statistics, dropout and stochastic depth stand still too
         (`requires_grad=False` alone leaves batch norm drifting).
+
+        Args:
+            still: indices of later stages that are frozen in the same way.
         """
         self._check_depth(depth)
-        for i, stage in reversed(list(enumerate(self.stages))):  # what two stages share ends frozen
-            frozen = i < depth
+        standing = {*range(depth), *still}
+        order = sorted(range(len(self.stages)), key=lambda i: i in standing)  # what two stages share ends frozen
+        for i in order:
+            stage, frozen = self.stages[i], i in standing
             for module in stage.module.modules():
                 if frozen:
                     module.train = _stay_in_eval.__get__(module)  # type: ignore[method-assign]
@@ -135,10 +167,19 @@ class Backbone:
         """How many stages are frozen now."""
         return self._frozen
 
-    def stage_parameters(self, index: int) -> dict[str, nn.Parameter]:
-        """Parameters of one stage by upstream name."""
+    def stage_parameters(self, index: int, only: Only = "all") -> dict[str, nn.Parameter]:
+        """Parameters of one stage by upstream name: all, those of norms, biases, or only what was added."""
         parameters = dict(self.model.named_parameters(remove_duplicate=False))
-        return {n: parameters[n] for n in self.stages[index].tensors if n in parameters}
+        found = {n: parameters[n] for n in self.stages[index].tensors if n in parameters}
+        if only == "all":
+            return found
+        chosen = set(self.stages[index].added)
+        if only == "bias":
+            chosen |= {n for n in found if n.endswith("bias")}
+        if only == "norm":
+            norms = {id(p) for m in self.model.modules() if _normalises(m) for p in m.parameters(recurse=False)}
+            chosen |= {n for n, p in found.items() if id(p) in norms}
+        return {n: p for n, p in found.items() if n in chosen}
 
     def tensors(self, first: int = 0, last: int | None = None) -> dict[str, Tensor]:
         """Parameters and buffers of stages `first` to `last` (excluded) by upstream name."""
@@ -147,8 +188,14 @@ class Backbone:
 
     def digest(self, depth: int | None = None) -> str:
         """sha256 (hex) over names, dtypes, shapes and bytes of the first `depth` stages' tensors."""
+        return self.digest_of(range(len(self.stages))[:depth])
+
+    def digest_of(self, stages: Iterable[int]) -> str:
+        """As `digest`, of the stages with these indices."""
+        everything = _all_tensors(self.model)
+        tensors = {n: everything[n] for i in stages for n in self.stages[i].tensors}
         sha = hashlib.sha256()
-        for name, tensor in sorted(self.tensors(0, depth).items()):
+        for name, tensor in sorted(tensors.items()):
             sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             sha.update(_bytes(tensor))
         return sha.hexdigest()
@@ -202,21 +249,13 @@ def check_staged(model: nn.Module, stages: Sequence[Stage]) -> None:
         raise UnstagedTensor(f"no stage holds {shown}; every parameter and buffer must belong to exactly one stage.")
 
 
-def pool(value: Value) -> Tensor:
-    """A stage's value to one row per example [B, C]: means over space or tokens, tuples joined.
-
-    [B, C, H, W] and [B, H, W, C] are told apart by which two axes are the equal, spatial ones.
-    """
-    if isinstance(value, tuple):
-        return torch.cat([pool(part) for part in value], dim=1)
-    if value.ndim == 4:
-        channels_last = value.shape[1] == value.shape[2] != value.shape[3]
-        return value.mean(dim=(1, 2) if channels_last else (2, 3))
-    return value.flatten(1, -2).mean(dim=1) if value.ndim > 2 else value.reshape(len(value), -1)
-
-
 def _all_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _normalises(module: nn.Module) -> bool:
+    """Told by the class's name or a base's: libraries have norm layers of their own (`RmsNorm`, ResMLP's `Affine`)."""
+    return any("norm" in cls.__name__.lower() or cls.__name__ == "Affine" for cls in type(module).__mro__)
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo_core import auto, freeze, heads, regimes
+from zoo_core import auto, freeze, heads, instance_heads, regimes
 from zoo_core.hookspecs import hookimpl
 
 
@@ -12,16 +12,30 @@ def zoo_freeze_strategies() -> dict[str, type]:
         "auto": auto.Auto,
         "head-only": freeze.HeadOnly,
         "last": freeze.Last,
+        "upto": freeze.UpTo,
         "full": freeze.Full,
         "scratch": freeze.Scratch,
+        "gradual": freeze.Gradual,
+        "lp-ft": freeze.LpFt,
+        "norm-only": freeze.NormOnly,
+        "bias-only": freeze.BiasOnly,
+        "surgical": freeze.Surgical,
     }
 
 
 @hookimpl
 def zoo_head_builders() -> dict[str, type]:
-    return {"linear": heads.Linear, "mlp": heads.Mlp, "multi-stage": heads.MultiStage}
+    return {
+        "linear": heads.Linear,
+        "mlp": heads.Mlp,
+        "multi-stage": heads.MultiStage,
+        "cosine": heads.Cosine,
+        "attentive": heads.Attentive,
+        "prototype": instance_heads.Prototype,
+        "knn": instance_heads.Knn,
+    }
 
 
 @hookimpl
 def zoo_data_regimes() -> dict[str, type]:
-    return {"new-only": regimes.NewOnly}
+    return {"new-only": regimes.NewOnly, "few-shot": regimes.FewShot, "fraction": regimes.Fraction}

@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from zoo_core.errors import BadCard, near
+from zoo_core.errors import BadCard, ClosedModel, near, shown
 
 Mark = Literal["open", "restricted", "closed", "unknown"]
 PERMISSIVE = frozenset(
@@ -40,6 +40,23 @@ class Input:
     interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = "bicubic"
     crop: float = 0.875
     crop_mode: Literal["center", "squash", "border"] = "center"
+
+
+@dataclass(frozen=True)
+class TextInput:
+    """How a text becomes the backbone's input; travels with every run.
+
+    Attributes:
+        length: most tokens that are read; a longer text loses its end.
+        pooling: how the tokens' features become one row: their `mean`, the first (`cls`) or the `last` one.
+        padding: the side that is filled up.
+        tokenizer: source of the `tokenizer.json`; by default it lies beside the weights.
+    """
+
+    length: int = 512
+    pooling: Literal["mean", "cls", "last"] = "mean"
+    padding: Literal["right", "left"] = "right"
+    tokenizer: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,14 +113,18 @@ class Card:
         modality: what goes in.
         parameters: of the headless backbone; 0 when not known.
         feature_dim: width of the pooled features; 0 when not known.
-        input: preprocessing.
+        input: preprocessing of images.
+        text: preprocessing of texts.
+        config: what upstream's configuration of this architecture says otherwise than by default.
         stages: names, input side first; empty when nobody has looked yet.
         classifier: upstream's declared names of the classifier modules, dropped on loading.
         sources: where weights may come from, first come first tried.
         openness: code, weights, data.
         paper: where it was published, e.g. `arXiv:1905.11946`.
         notes: for people.
-        parent: the card it was fine-tuned from.
+        parent: the card it was made from.
+        missing: of a closed model, what keeps anyone from loading it, in words.
+        sibling: of a closed model, the open card to fine-tune in its place.
     """
 
     name: str
@@ -114,6 +135,8 @@ class Card:
     parameters: int = 0
     feature_dim: int = 0
     input: Input = Input()
+    text: TextInput = TextInput()
+    config: Mapping[str, Any] = field(default_factory=dict)
     stages: tuple[str, ...] = ()
     classifier: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
@@ -121,12 +144,26 @@ class Card:
     paper: str = ""
     notes: str = ""
     parent: str = ""
+    missing: str = ""
+    sibling: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def licence(self) -> str:
         """The weights' licence, `unknown` where nobody stated one."""
         return self.openness.weights.licence or "unknown"
+
+    def usable(self) -> Card:
+        """Itself, unless its weights are closed.
+
+        Raises:
+            ClosedModel: says what is missing, and which open card to take instead, where the card says so.
+        """
+        if self.openness.weights.mark != "closed" or self.sources:
+            return self
+        why = self.missing.strip().rstrip(".") or "its weights are closed and the card names no source"
+        instead = f"; its open sibling can: zoo finetune DATA -b {self.sibling}" if self.sibling else "."
+        raise ClosedModel(f"{self.name} cannot be fine-tuned: {why}{instead}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with every field, at any depth, that differs from its default; tuples as lists."""
@@ -138,8 +175,8 @@ class Card:
     @classmethod
     def from_json(cls, name: str, data: Any) -> Card:
         """Read one entry strictly: unknown fields are errors with the near miss, `x-*` is kept."""
-        where = f"card {name!r}"
-        if not _NAME.fullmatch(name) or len(name) > 200:
+        where = f"card {shown(name)}"
+        if not is_name(name):
             raise BadCard(f"{where}: expected a name of letters, digits, '.', '_', '-' and '/'.")
         if not isinstance(data, dict):
             raise BadCard(f"{where}: expected an object, got {type(data).__name__}.")
@@ -150,10 +187,51 @@ class Card:
                 raise BadCard(f"{where}: the field {key!r} is not written into a card.")
         kind: Any = cls
         card: Card = _reader(kind)({**rest, "name": name, "extra": extra}, where)
-        for source in card.sources:
-            if source.sha256 and not _SHA256.fullmatch(source.sha256):
-                raise BadCard(f"{where}: sha256 {source.sha256!r} is not 64 hexadecimal digits.")
+        _check_values(card, where)
         return card
+
+
+def is_name(text: str) -> bool:
+    """Whether a card may be called so."""
+    return len(text) <= 200 and _NAME.fullmatch(text) is not None
+
+
+def is_sha256(text: str) -> bool:
+    """Whether it is a digest: 64 hexadecimal digits in lower case."""
+    return _SHA256.fullmatch(text) is not None
+
+
+def is_permissive(licence: str) -> bool:
+    """Whether an SPDX expression leaves everyone free to use, change and pass on; what is unknown does not.
+
+    >>> is_permissive("MIT OR GPL-3.0-only"), is_permissive("MIT AND GPL-3.0-only"), is_permissive("")
+    (True, False, False)
+    """
+    choices = licence.replace("(", " ").replace(")", " ").split(" OR ")
+    return any(all(part.strip() in PERMISSIVE for part in choice.split(" AND ")) for choice in choices)
+
+
+def _check_values(card: Card, where: str) -> None:
+    """Raise `BadCard` for what has the right type and still cannot be meant."""
+    spec, counts = card.input, (card.parameters, card.feature_dim, *(source.size_bytes for source in card.sources))
+    if not all(0 <= count < 1 << 53 for count in counts):
+        raise BadCard(f"{where}: parameters, feature_dim and size_bytes are counts; expected 0 or more, below 2^53.")
+    if not all(1 <= length <= 1 << 16 for length in spec.size):
+        raise BadCard(
+            f"{where}, input: size is {shown(spec.size)}; expected channels, height and width from 1 to 65536."
+        )
+    if len(spec.mean) != spec.size[0] or len(spec.std) != spec.size[0] or not all(value > 0 for value in spec.std):
+        raise BadCard(f"{where}, input: expected a mean and a std above 0 for each of {spec.size[0]} channels.")
+    if not 0 < spec.crop <= 4:
+        raise BadCard(f"{where}, input: crop is {shown(spec.crop)}; expected a share of the side, such as 0.875.")
+    if len(set(card.stages)) != len(card.stages):
+        raise BadCard(f"{where}: two stages have the same name; expected each once.")
+    for other in filter(None, (card.parent, card.sibling)):
+        if not is_name(other):
+            raise BadCard(f"{where}: {shown(other)} is no name of a card; expected one such as cnn/resnet18.a1_in1k.")
+    for source in card.sources:
+        if source.sha256 and not is_sha256(source.sha256):
+            raise BadCard(f"{where}: sha256 {shown(source.sha256)} is not 64 hexadecimal digits.")
 
 
 Reader = Callable[[Any, str], Any]
@@ -174,6 +252,8 @@ def _reader(kind: Any) -> Reader:
         return _tuple_reader(args)
     if kind in (int, float, str):
         return _scalar_reader(kind)
+    if origin is Mapping:
+        return _mapping
     return lambda value, where: value
 
 
@@ -184,10 +264,12 @@ def _dataclass_reader(kind: Any) -> Reader:
 
     def read(value: Any, where: str) -> Any:
         if not isinstance(value, dict):
-            raise BadCard(f"{where}: expected an object, got {value!r}.")
+            raise BadCard(f"{where}: expected an object, got {shown(value)}.")
         if not value.keys() <= readers.keys():
             key = next(k for k in value if k not in readers)
-            raise BadCard(f"{where}: unknown field {key!r}. {near(key, hints)} Fields are {', '.join(hints)}.")
+            raise BadCard(
+                f"{where}: unknown field {shown(key)}. {near(key[:100], hints)} Fields are {', '.join(hints)}."
+            )
         for name in required:
             if name not in value:
                 raise BadCard(f"{where}: the field {name!r} is missing.")
@@ -199,7 +281,7 @@ def _dataclass_reader(kind: Any) -> Reader:
 def _literal_reader(allowed: tuple[Any, ...]) -> Reader:
     def read(value: Any, where: str) -> Any:
         if value not in allowed:
-            raise BadCard(f"{where}: got {value!r}, expected one of {', '.join(map(str, allowed))}.")
+            raise BadCard(f"{where}: got {shown(value)}, expected one of {', '.join(map(str, allowed))}.")
         return value
 
     return read
@@ -210,7 +292,7 @@ def _tuple_reader(kinds: tuple[Any, ...]) -> Reader:
 
     def read(value: Any, where: str) -> Any:
         if not isinstance(value, list | tuple):
-            raise BadCard(f"{where}: expected a list, got {value!r}.")
+            raise BadCard(f"{where}: expected a list, got {shown(value)}.")
         if kinds[-1] is Ellipsis:
             return tuple(readers[0](v, where) for v in value)
         if len(readers) != len(value):
@@ -220,13 +302,19 @@ def _tuple_reader(kinds: tuple[Any, ...]) -> Reader:
     return read
 
 
+def _mapping(value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise BadCard(f"{where}: expected an object, got {value!r}.")
+    return value
+
+
 def _scalar_reader(kind: type) -> Reader:
     def read(value: Any, where: str) -> Any:
         if type(value) is kind:
             return value
         if kind is float and type(value) is int:
             return float(value)
-        raise BadCard(f"{where}: expected {kind.__name__}, got {value!r}.")
+        raise BadCard(f"{where}: expected {kind.__name__}, got {shown(value)}.")
 
     return read
 

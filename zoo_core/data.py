@@ -5,21 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from zoo_core import decoding, likeness, manifests, shards
+from zoo_core import labels, manifests, shards
 from zoo_core.console import Console
-from zoo_core.errors import BadImage, BadOption, NoData, TooFewExamples
+from zoo_core.errors import BadExample, BadOption, NoData, TooFewExamples
 from zoo_core.files import publish_object, sha256_file
 from zoo_core.manifests import SIDES, Listing, Row
+from zoo_core.modalities import IMAGE, Modality
 from zoo_core.places import cache_folder
 from zoo_core.splits import SPLITS as SPLITS
 from zoo_core.splits import split_by_content
-from zoo_core.types import Example, Split, Task
+from zoo_core.types import ONE_LABEL, Example, Kind, Split, Task
 
 KINDS = (
     "a folder of class folders, a table (CSV, TSV, JSONL or Parquet with path,label), tar shards, or a saved dataset"
@@ -28,7 +29,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Seen:
-    """Labelled images after one look at each.
+    """Labelled examples after one look at each.
 
     Attributes:
         rows: those that can be used, in the source's order.
@@ -37,6 +38,7 @@ class Seen:
         looks: content digest -> look, for near copies.
         skipped: what was passed over without a look, with counts.
         notes: sentences about how the source was read.
+        kind: what the labels are.
     """
 
     rows: tuple[Row, ...]
@@ -45,17 +47,27 @@ class Seen:
     looks: Mapping[str, str]
     skipped: Mapping[str, int]
     notes: tuple[str, ...]
+    kind: Kind = "single-label"
 
     @property
+    def texts(self) -> list[str]:
+        """Labels as the data spell them."""
+        return [row.label for row in self.rows]
+
+    @cached_property
     def classes(self) -> tuple[str, ...]:
-        """Label names, sorted."""
-        return tuple(sorted({row.label for row in self.rows}))
+        """Label names in their order; none for numbers."""
+        return labels.classes_of(self.kind, self.texts)
 
     @property
     def examples(self) -> tuple[Example, ...]:
         """All rows as examples that nobody has split."""
-        index = {label: i for i, label in enumerate(self.classes)}
-        found = (Example(r.path, index[r.label], self.digests[r.path], "test", r.group, r.origin) for r in self.rows)
+        strata = labels.strata_of(self.kind, self.texts, self.classes)
+        plain = self.kind in ONE_LABEL
+        found = (
+            Example(r.path, stratum, self.digests[r.path], "test", r.group, r.origin, "" if plain else r.label)
+            for r, stratum in zip(self.rows, strata, strict=True)
+        )
         return tuple(found)
 
 
@@ -68,46 +80,60 @@ def scan(
     on_bad_image: str = "skip",
     for_training: bool = True,
     console: Console | None = None,
+    modality: Modality = IMAGE,
+    task: str = "auto",
 ) -> Task:
-    """Read labels, decode every image once, and split.
+    """Read labels, decode every example once, and split.
 
     Args:
         source: a folder of class folders (with train/ val/ test/ above them, or not), a table with
-            `path,label[,split][,group]`, tar shards, or a folder of `datasets`' `save_to_disk`.
+            `path,label[,split][,group]` (texts: `text,label`), tar shards, or a folder of `datasets`' `save_to_disk`.
         columns: what the table calls them, e.g. `path=file,label=class`.
         test_share, val_share: shares of all examples, used where the user gave no such side.
         on_bad_image: `skip` lists bad images and goes on; `fail` raises at the first.
         for_training: without it every example is for testing and one class is enough.
+        modality: what the examples are; a backbone's card says it.
+        task: what the labels are; `auto` guesses from a table's.
 
     Raises:
-        NoData, BadManifest, TooFewExamples, BadImage: each names the file and what to do.
+        NoData, BadManifest, TooFewExamples, BadExample: each names the file and what to do.
     """
     path = Path(source).expanduser()
-    seen = look_at(path, columns, console)
+    seen = look_at(path, columns, console, modality, task)
     if seen.bad and on_bad_image == "fail":
         first, reason = next(iter(seen.bad.items()))
-        raise BadImage(f"{first}: {reason}. {len(seen.bad)} bad in all; leave them out with --on-bad-image skip.")
+        raise BadExample(f"{first}: {reason}. {len(seen.bad)} bad in all; leave them out with --on-bad-image skip.")
     if not for_training:
         if not seen.rows:
             raise NoData(
-                f"{path}: none of {len(seen.bad)} images can be read; the first: {next(iter(seen.bad.items()))}."
+                f"{path}: none of {len(seen.bad)} {modality.plural} can be read; "
+                f"the first: {next(iter(seen.bad.items()))}."
             )
-        return Task(str(path), seen.classes, seen.examples, seen.bad, seen.skipped, seen.notes)
-    _check_classes(path, seen)
-    task = split(path, seen, test_share, val_share)
-    if not task.split("train") or not task.split("test"):
+        return Task(str(path), seen.classes, seen.examples, seen.bad, seen.skipped, seen.notes, kind=seen.kind)
+    lost = f" {len(seen.bad)} images could not be read: {next(iter(seen.bad.items()))}." if seen.bad else ""
+    labels.check(path, seen.kind, seen.texts, seen.classes, lost)
+    found = split(path, seen, test_share, val_share)
+    if not found.split("train") or not found.split("test"):
         raise TooFewExamples(f"{path}: after the split one side is empty; expected examples to train and to test on.")
-    return task
+    return found
 
 
-def look_at(path: Path, columns: str | None = None, console: Console | None = None) -> Seen:
-    """Find the labelled images and decode each one once; nothing is judged.
+def look_at(
+    path: Path,
+    columns: str | None = None,
+    console: Console | None = None,
+    modality: Modality = IMAGE,
+    task: str = "auto",
+) -> Seen:
+    """Find the labelled examples and decode each one once; nothing is judged.
 
     Raises:
         NoData, BadManifest: nothing is there, or a table or shard cannot be read.
     """
-    listing = _listing(path, columns)
-    found, bad = _look(listing.rows, console or Console())
+    listing = _listing(path, columns, modality)
+    kind, notes = labels.choose_kind([row.label for row in listing.rows], task, listing.label_column)
+    listing.note(notes)
+    found, bad = _look(listing.rows, console or Console(), modality)
     return Seen(
         tuple(row for row in listing.rows if row.path in found),
         bad,
@@ -115,6 +141,7 @@ def look_at(path: Path, columns: str | None = None, console: Console | None = No
         dict(found.values()),
         listing.skipped,
         tuple(listing.notes),
+        kind,
     )
 
 
@@ -122,37 +149,43 @@ def split(path: Path, seen: Seen, test_share: float, val_share: float) -> Task:
     """The task with a side for every example, and sentences about copies and leaks."""
     given = [row.split for row in seen.rows]
     examples, notes = split_by_content(seen.examples, given, test_share, val_share, seen.looks)
-    return Task(str(path), seen.classes, examples, seen.bad, seen.skipped, (*seen.notes, *notes))
+    return Task(str(path), seen.classes, examples, seen.bad, seen.skipped, (*seen.notes, *notes), kind=seen.kind)
 
 
-def image_files(sources: Iterable[str | Path]) -> list[Path]:
-    """Files to predict on: folders are searched for image files, files are taken as they are."""
-    found: list[Path] = []
+def example_files(sources: Iterable[str | Path], modality: Modality = IMAGE) -> dict[Path, str]:
+    """Files to predict on, and what people call them: folders are searched, files are taken as they are.
+
+    A table of texts gives a file for each of its rows.
+    """
+    found: dict[Path, str] = {}
     for source in map(Path, sources):
         if source.is_dir():
-            found += sorted(p for p in source.rglob("*") if _is_image(p) and p.is_file())
+            found |= {p: str(p) for p in sorted(source.rglob("*")) if modality.owns(p) and p.is_file()}
+        elif source.is_file() and modality.column == "text" and source.suffix.lower() in manifests.ENDINGS:
+            found |= {Path(row.path): row.origin for row in manifests.read_texts(source)}
         elif source.is_file():
-            found.append(source)
+            found[source] = str(source)
         else:
-            raise NoData(f"{source}: no such file or folder; expected images.")
+            raise NoData(f"{source}: no such file or folder; expected {modality.plural}.")
     if not found:
         raise NoData(
-            f"no image in {', '.join(map(str, sources))}; expected files ending in {' '.join(decoding.ENDINGS)}."
+            f"no {modality.name} in {', '.join(map(str, sources))}; "
+            f"expected files ending in {' '.join(modality.endings)}."
         )
-    return list(dict.fromkeys(found))
+    return found
 
 
 def task_digest(task: Task) -> str:
     """sha256 (hex) over classes and over (content, label, split), whatever the files are called."""
-    lines = sorted(f"{e.digest} {task.classes[e.label]} {e.split}" for e in task.examples)
+    lines = sorted(f"{e.digest} {task.text(e)} {e.split}" for e in task.examples)
     return hashlib.sha256("\n".join([*task.classes, *lines]).encode()).hexdigest()
 
 
-def _listing(path: Path, columns: str | None) -> Listing:
+def _listing(path: Path, columns: str | None, modality: Modality) -> Listing:
     if path.is_dir() and shards.is_saved_dataset(path):
         listing = shards.read_saved_dataset(path, columns)
     elif path.is_dir():
-        listing = _folder_rows(path)
+        listing = _folder_rows(path, modality)
         if not listing.rows and (files := shards.shards_in(path)):
             listing = shards.read_shards(files, columns)
         elif columns:
@@ -160,27 +193,29 @@ def _listing(path: Path, columns: str | None) -> Listing:
     elif path.suffix.lower() in shards.SHARDS and path.is_file():
         listing = shards.read_shards([path], columns)
     elif path.is_file():
-        listing = manifests.read_manifest(path, columns)
+        listing = manifests.read_manifest(path, columns, modality.column)
     else:
         raise NoData(f"{path}: no such file or folder; expected {KINDS}.")
     if not listing.rows:
-        raise NoData(f"{path} holds no labelled image. {_hint(path, listing)}")
+        raise NoData(f"{path} holds no labelled {modality.name}. {_hint(path, listing, modality)}")
     if copied := sum(bool(row.origin) for row in listing.rows):
-        listing.note([f"{copied} images lie inside larger files and were copied into {cache_folder() / 'members'}"])
+        listing.note(
+            [f"{copied} {modality.plural} lie inside larger files and were copied into {cache_folder() / 'members'}"]
+        )
     return listing
 
 
-def _hint(path: Path, listing: Listing) -> str:
-    """What to do where no labelled image was found."""
-    beside = [p for p in path.iterdir() if _is_image(p)] if path.is_dir() else []
+def _hint(path: Path, listing: Listing, modality: Modality) -> str:
+    """What to do where no labelled example was found."""
+    beside = [p for p in path.iterdir() if modality.owns(p)] if path.is_dir() else []
     if beside:
-        return f"It has {len(beside)} images directly inside: put them into one folder per class."
+        return f"It has {len(beside)} {modality.plural} directly inside: put them into one folder per class."
     passed = ", ".join(f"{count} {what}" for what, count in listing.skipped.items())
     found = f" Passed over: {passed}." if passed else ""
-    return f"Expected one folder per class with files ending in {' '.join(decoding.ENDINGS)}.{found}"
+    return f"Expected one folder per class with files ending in {' '.join(modality.endings)}.{found}"
 
 
-def _folder_rows(root: Path) -> Listing:
+def _folder_rows(root: Path, modality: Modality) -> Listing:
     """Class folders, under split folders where all top folders are named like splits."""
     listing = Listing()
     tops = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -199,19 +234,21 @@ def _folder_rows(root: Path) -> Listing:
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):
             if any(part.startswith(".") for part in file.relative_to(folder).parts):
                 listing.skip("hidden files")
-            elif not _is_image(file):
+            elif not modality.owns(file):
                 listing.skip(f"files ending in {_plain(file.suffix.lower()) or 'nothing'}")
             else:
                 listing.rows.append(Row(str(file), folder.name, side))
     return listing
 
 
-def _look(rows: Sequence[Row], console: Console) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
-    """Path -> content digest and look of every readable image, reason for every other one.
+def _look(
+    rows: Sequence[Row], console: Console, modality: Modality
+) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
+    """Path -> content digest and look of every readable example, reason for every other one.
 
     What was seen before comes from the notes in the cache, by the file's own sha256.
     """
-    folder = cache_folder() / "scan" / f"{decoding.DECODER}-{likeness.LOOK}"
+    folder = cache_folder() / "scan" / modality.version
     notes: dict[str, tuple[str, str]] = {}
     for file in folder.glob("*.json"):
         try:
@@ -226,18 +263,17 @@ def _look(rows: Sequence[Row], console: Console) -> tuple[dict[str, tuple[str, s
             sha = sha256_file(Path(row.path))
             if sha in notes:
                 return row, notes[sha], sha
-            image = decoding.decode(row.path)
-            return row, (decoding.content_digest(image), likeness.look(image)), sha
+            return row, modality.examine(row.path), sha
         except OSError as error:
             return row, None, error.strerror or str(error)
         except UnicodeEncodeError:
             return row, None, "the file's name is not UTF-8; rename it"
-        except (BadImage, ValueError) as error:  # ValueError: a path that no file can have
+        except (BadExample, ValueError) as error:  # ValueError: a path that no file can have
             return row, None, str(error)
 
     good: dict[str, tuple[str, str]] = {}
     bad: dict[str, str] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool, console.track("Reading images", len(rows)) as advance:
+    with ThreadPoolExecutor(os.cpu_count()) as pool, console.track(f"Reading {modality.plural}", len(rows)) as advance:
         for row, content, detail in pool.map(one, rows):
             advance(1)
             if content:
@@ -249,27 +285,6 @@ def _look(rows: Sequence[Row], console: Console) -> tuple[dict[str, tuple[str, s
     if fresh:
         publish_object(folder, "", ".json", lambda temp: temp.write_text(json.dumps(fresh)))
     return good, bad
-
-
-def _check_classes(path: Path, seen: Seen) -> None:
-    rows, classes, bad = seen.rows, seen.classes, seen.bad
-    lost = f" {len(bad)} images could not be read: {next(iter(bad.items()))}." if bad else ""
-    if len(classes) < 2:
-        raise TooFewExamples(
-            f"{path} has {len(rows)} examples of {len(classes)} class ({', '.join(classes)}); "
-            f"expected two classes or more, one folder each.{lost}"
-        )
-    counts = Counter(row.label for row in rows)
-    label, count = min(counts.items(), key=lambda item: item[1])
-    if count < 2:
-        raise TooFewExamples(
-            f"{path}: class {label!r} has one example; expected at least 2, one to train and one to test on. "
-            f"Add images or remove the class.{lost}"
-        )
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in decoding.ENDINGS and not path.name.startswith(".")
 
 
 def _plain(name: str) -> str:

@@ -5,41 +5,53 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from zoo_core import components, data, device, fit
-from zoo_core.activations import Activations
-from zoo_core.auto import believe
+from zoo_core import components, data, device, fit, modalities
+from zoo_core.adapting import adapted
 from zoo_core.backbone import Backbone
-from zoo_core.baselines import baselines
 from zoo_core.console import Console
 from zoo_core.errors import BadOption, FreezeBroken, RunDamaged
-from zoo_core.evidence import gather, table
+from zoo_core.evidence import gather, table, told
 from zoo_core.files import read_json
+from zoo_core.judging import floor_of, judge
 from zoo_core.layers import Registry
-from zoo_core.metrics import score
+from zoo_core.objective import objective
 from zoo_core.plugins import Plugins
 from zoo_core.recipe import Recipe
+from zoo_core.regimes import thinned
 from zoo_core.repeats import joined
 from zoo_core.runs import Run, RunWriter
+from zoo_core.targets import Target
 from zoo_core.trainer import Kept, Trainer, kept_at
-from zoo_core.types import Evidence, Example, FreezePlan, Split, Task
+from zoo_core.types import ONE_LABEL, Evidence, Example, FreezePlan, Split, Task
 from zoo_core.weights import load_backbone
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What a run would do: everything that is decided before anything is trained."""
+    """What a run would do: everything that is decided before anything is trained.
+
+    Attributes:
+        strategy: made the plan.
+        trained: how many numbers of the backbone train, with what the strategy adds.
+        head: its spelling.
+        builder: of the head, with the loss of the task.
+    """
 
     task: Task
     backbone: Backbone
     plan: FreezePlan
     schedule: fit.Schedule
+    strategy: Any
+    trained: int
+    head: str
+    builder: Any
 
 
 def prepare(
@@ -57,27 +69,43 @@ def prepare(
         val_share=recipe.val_share,
         on_bad_image=recipe.on_bad_image,
         columns=recipe.columns,
+        task=recipe.task,
         console=console,
+        modality=modalities.of(card.modality),
     )
+    task = thinned(task, regime, recipe.seed)
     if backbone is not None:
         backbone = copy.deepcopy(backbone)  # the caller's stays as it is
     else:
         pretrained = recipe.weights == "pretrained" and getattr(strategy, "pretrained", True)
         torch.manual_seed(recipe.seed)  # for weights that are asked to be random
         backbone = load_backbone(card, plugins, pretrained)
+    backbone.reader, notes = backbone.reader.fitted([e.path for e in task.examples])
+    task = dataclasses.replace(task, notes=(*task.notes, *notes))
     where = device.choose(recipe.device)
     backbone.to(where)
     backbone.model.to(memory_format=torch.channels_last)
     if hasattr(strategy, "trials"):
+        _check_trials(recipe, task)
         task = dataclasses.replace(task, evidence=_evidence(strategy, recipe, plugins, task, backbone, console))
     plan = strategy.plan(backbone.info(), task).check(backbone.info())
+    head = plan.head or recipe.head
+    builder = objective(components.build(plugins, "head", head), task, recipe)
+    _check_head(head, recipe.freeze, builder, plan, backbone)
     default = fit.default_schedule(plan, backbone, len(task.split("train")))
     default = dataclasses.replace(default, lr=plan.lr or default.lr)
     given = {k: getattr(recipe, k) for k in ("epochs", "batch_size", "lr") if getattr(recipe, k) is not None}
     schedule = dataclasses.replace(
         default, **given, weight_decay=recipe.weight_decay, budget_seconds=recipe.budget_seconds
     )
-    return Preview(task, backbone, plan, schedule)
+    if schedule.epochs < len(plan.phases):
+        raise BadOption(
+            f"--epochs {schedule.epochs}: --freeze {recipe.freeze} has {len(plan.phases)} phases of at least one epoch "
+            f"each. Give --epochs {len(plan.phases)} or more."
+        )
+    with adapted(strategy, backbone, plan):
+        trained = plan.parameters(backbone.info())
+    return Preview(task, backbone, plan, schedule, strategy, trained, head, builder)
 
 
 def finetune(
@@ -100,35 +128,37 @@ def finetune(
     with RunWriter(out, force=force) as writer:
         preview = prepare(recipe, registry, plugins, console, backbone)
         task, body, plan, schedule = preview.task, preview.backbone, preview.plan, preview.schedule
-        head = plan.head or recipe.head
-        builder = components.build(plugins, "head", head)
+        head, builder = preview.head, preview.builder
         regime = components.build(plugins, "regime", recipe.regime)
-        _check_head(head, recipe.freeze, builder, plan, body)
         say_plan(preview, console)
         body.freeze(plan.depth)
-        before = body.digest(plan.depth)
+        still = plan.still(len(body.stages))
+        before = body.digest_of(still)
         clock.lap("scan")
 
-        kept = kept_at(recipe, task, body, plan.depth, schedule.epochs + 1, console)
+        cut, _ = fit.span(builder, plan.depth, len(body.stages))
+        kept = kept_at(recipe, task, body, cut, schedule.epochs + 1, console)
         acts = kept.plain
-        sides = {name: _side(task.split(name)) for name in data.SPLITS}
+        sides = {name: _side(task, name, builder.target) for name in data.SPLITS}
         sides["train"] = dataclasses.replace(sides["train"], views=kept.views)
         clock.lap("prefix")
-        floor = _baselines(acts, sides, task)
+        floor, curve = floor_of(acts, sides, builder.target)
         clock.lap("baselines")
 
-        again = recipe.folds * recipe.seeds > 1
-        trainer = Trainer(recipe, task, body, plan, schedule, builder, regime, kept, console, again)
+        trainer = Trainer(recipe, task, body, plan, schedule, builder, regime, kept, console, preview.strategy)
         model, history = trainer.train(sides["train"], sides["val"], recipe.seed)
         clock.lap("fit")
 
         body.freeze(plan.depth)
-        after = body.digest(plan.depth)
+        after = body.digest_of(still)
         if before != after:
             raise FreezeBroken(f"the frozen stages changed during training: sha256 {before} before, {after} after.")
-        outputs = trainer.outputs(model, sides["test"].digests)
-        probabilities = builder.probabilities(outputs).numpy()
-        test = score(probabilities, sides["test"].labels.numpy(), task.classes)
+
+        def answers(side: fit.Side) -> tuple[Tensor, Tensor]:
+            outputs = trainer.outputs(model, side.digests) if len(side) else torch.empty(0, task.n_outputs)
+            return builder.probabilities(outputs), side.labels
+
+        judged = judge(builder.target, answers(sides["val"]), answers(sides["test"]), floor, recipe.calibrate)
         clock.lap("eval")
 
         summary = {
@@ -140,28 +170,34 @@ def finetune(
             "freeze": {
                 "requested": recipe.freeze,
                 "depth": plan.depth,
-                "stages_trained": [stage.name for stage in body.stages[plan.depth :]],
+                "stages_trained": [stage.name for i, stage in enumerate(body.stages) if i not in still],
+                "parameters_trained": preview.trained,
                 "reason": plan.reason,
             },
             "head": head,
+            "head_note": history[-1].get("solved", ""),
+            "task": task.kind,
             "regime": recipe.regime,
-            "schedule": asdict(schedule) | {"epochs_run": len(history), "best_epoch": _best(history)},
+            "schedule": asdict(trainer.schedule)
+            | {"epochs_run": len(history), "best_epoch": _best(history), "collapses": trainer.collapses[:]},
             "device": str(trainer.where),
             "data": _data_facts(task),
-            "test": test,
-            "baselines": floor,
+            **judged.figures,
+            "learning_curve": curve,
             "frozen_digest_before": before,
             "frozen_digest_after": after,
             "cache": {"hits": acts.hits, "misses": acts.misses, "bytes": acts.size_bytes, "mode": acts.mode},
         }
         decided = {"numbers": asdict(kept.numbers), "cache": asdict(kept.choice), "head_dim": trainer.head_dim}
-        decided |= {"head": head, "evidence": _told(task.evidence)}
-        writer.write(recipe, model, task, history, probabilities, summary, decided)
+        decided |= {"head": head, "evidence": told(task.evidence)}
+        decided |= {"reader": body.reader.state(), "calibration": asdict(judged.calibration)}
+        writer.write(recipe, model, task, history, judged.answers, summary, decided)
         run = writer.open(plugins)
-        _verify(run, task.split("test"), probabilities)
+        _verify(run, task.split("test"), judged.answers)
         clock.lap("save")
         if recipe.folds * recipe.seeds > 1:
-            summary["repeats"] = trainer.repeats(joined(sides["train"], sides["val"]))
+            strata = [e.label for name in ("train", "val") for e in task.split(name)]
+            summary["repeats"] = trainer.repeats(joined(sides["train"], sides["val"]), strata)
             clock.lap("repeats")
         writer.commit(summary | {"seconds": clock.seconds()})
     return Run(out, plugins)
@@ -187,16 +223,20 @@ class Clock:
 def say_plan(preview: Preview, console: Console) -> None:
     """What was chosen, and why, before anything is trained."""
     task, body, plan, schedule = preview.task, preview.backbone, preview.plan, preview.schedule
+    plural = modalities.of(body.card.modality).plural
     sides = ", ".join(f"{side} {len(task.split(side))}" for side in data.SPLITS)
-    trained = sum(s.parameters for s in body.info()[plan.depth :])
-    console.say(f"Data      {len(task.examples)} images, {len(task.classes)} classes: {sides}")
+    what = f"{len(task.classes)} classes" if task.classes else "numbers"
+    console.say(f"Data      {len(task.examples)} {plural}, {what}: {sides}")
     for note in (*task.notes, *(f"left out {path}: {reason}" for path, reason in task.bad.items())):
         console.say(f"          {note}")
     if task.skipped:
         console.say("          skipped " + ", ".join(f"{count} {what}" for what, count in task.skipped.items()))
     console.say(f"Backbone  {body.card.name}")
     console.say(f"          weights {body.weights_note}")
-    console.say(f"Freeze    {plan.depth} of {len(body.stages)} stages frozen, {trained:,} backbone parameters train")
+    for line in table(task.evidence) if task.evidence else ():
+        console.say(f"          {line}")
+    frozen = f"{len(plan.still(len(body.stages)))} of {len(body.stages)} stages frozen"
+    console.say(f"Freeze    {frozen}, {preview.trained:,} backbone parameters train")
     console.say(f"          {plan.reason}")
     console.say(f"Schedule  {schedule.epochs} epochs, batches of {schedule.batch_size}, learning rate {schedule.lr:g}")
 
@@ -212,23 +252,9 @@ def _evidence(
 
     evidence = gather(strategy, recipe, plugins, task, body, keep, console)
     console.say(
-        f"Trials    {evidence.folds} folds of the {len(sides.examples)} training images, {evidence.seconds:.1f} s"
+        f"Trials    {evidence.folds} folds of the {len(sides.examples)} training examples, {evidence.seconds:.1f} s"
     )
-    for line in table(evidence):
-        console.say(f"          {line}")
     return evidence
-
-
-def _told(evidence: Evidence | None) -> dict[str, Any] | None:
-    """Evidence for `plan.json`, with what was concluded from it."""
-    if evidence is None:
-        return None
-    beliefs = believe(evidence)
-    trials = [
-        {k: v for k, v in asdict(t).items() if k != "correct"} | {"score": t.score, "behind": asdict(beliefs[t.name])}
-        for t in evidence.trials
-    ]
-    return asdict(evidence) | {"trials": trials}
 
 
 def _check_head(head: str, freeze: str, builder: Any, plan: FreezePlan, body: Backbone) -> None:
@@ -247,18 +273,18 @@ def _check_old(recipe: Recipe, regime: Any) -> None:
         raise BadOption(f"the regime {recipe.regime!r} mixes old data in. Give it with --old DATA.")
 
 
-def _side(examples: tuple[Example, ...]) -> fit.Side:
-    return fit.Side([e.digest for e in examples], torch.tensor([e.label for e in examples], dtype=torch.long))
+def _check_trials(recipe: Recipe, task: Task) -> None:
+    """Trials compare right and wrong answers of plain training."""
+    other = "Give --freeze full or --freeze head-only."
+    if task.kind not in ONE_LABEL:
+        raise BadOption(f"--freeze {recipe.freeze} compares shares of right answers; this task is {task.kind}. {other}")
+    if recipe.balance != "none" or recipe.class_weights:
+        raise BadOption(f"--freeze {recipe.freeze} compares ways without --balance and --class-weights. {other}")
 
 
-def _baselines(acts: Activations, sides: Mapping[Split, fit.Side], task: Task) -> dict[str, Any]:
-    both: tuple[Split, ...] = ("train", "test")
-
-    def rows(get: Callable[..., Any]) -> dict[str, Any]:
-        return {side: get(sides[side].digests).numpy() for side in both}
-
-    labels: dict[str, Any] = {side: sides[side].labels.numpy() for side in both}
-    return baselines(rows(acts.features), rows(acts.all_stages), labels, task.classes, acts.pooled.widths)
+def _side(task: Task, name: Split, target: Target) -> fit.Side:
+    examples = task.split(name)
+    return fit.Side([e.digest for e in examples], target.labels([task.text(e) for e in examples]))
 
 
 def _data_facts(task: Task) -> dict[str, Any]:
@@ -284,16 +310,17 @@ def _best(history: list[dict[str, Any]]) -> int:
 
 
 def _verify(run: Run, examples: tuple[Example, ...], probabilities: Any, sample: int = 8) -> None:
-    """Predict some test images with the reloaded run: files and cache must tell the same story."""
+    """Predict some test examples with the reloaded run: files and cache must tell the same story."""
     numbers = read_json(run.path / "plan.json")["numbers"]
     tolerance = 1e-4 if run.summary["device"] == "cpu" else 1e-3  # GPU kernels differ by size of batch
     if numbers["precision"] != "fp32" or numbers["stored"] != "fp32":
         tolerance = 0.02  # where a rounding falls differs, too
     chosen = examples[:: max(1, len(examples) // sample)][:sample]
     where = {e.path: i for i, e in enumerate(examples)}
+    scale = getattr(run.target, "std", 1.0) / min(1.0, run.calibration.temperature)  # sharpening sharpens differences
     for prediction in run.predict([e.path for e in chosen]):
         expected = probabilities[where[prediction.path]]
-        worst = max(abs(p - q) for p, q in zip(prediction.probabilities.values(), expected.tolist(), strict=True))
+        worst = max(abs(p - q) for p, q in zip(prediction.row, expected.tolist(), strict=True)) / scale
         if worst > tolerance:
             raise RunDamaged(
                 f"the saved run predicts {prediction.path} differently from the trained model (by {worst:.2g}). "

@@ -64,8 +64,16 @@ class TooFewExamples(ZooError):
     """One class only, or a class too small to be split."""
 
 
-class BadImage(ZooError):
+class BadExample(ZooError):
+    """A file that cannot be read as the image, text or sound that it should be."""
+
+
+class BadImage(BadExample):
     """An image that cannot be decoded."""
+
+
+class BadText(BadExample):
+    """A text that is empty or no UTF-8."""
 
 
 class MissingExtra(ZooError):
@@ -74,6 +82,26 @@ class MissingExtra(ZooError):
 
 class DiskFull(ZooError):
     """A file cannot be written: no space, or no permission."""
+
+
+class ClosedModel(ZooError):
+    """A card lists a model whose weights nobody can load; its fields say what is missing and what is open instead."""
+
+
+class PullFailed(ZooError):
+    """The hub did not give a file: gated, not there, or not reachable."""
+
+
+class LinkRefused(ZooError):
+    """A file of a store or a bundle that is a link to somewhere else."""
+
+
+class NotAModelFolder(UsageError):
+    """A folder in which no known layout of weights and configuration is found."""
+
+
+class BadBundle(ZooError):
+    """A folder that `zoo bundle` did not write, or that has changed since."""
 
 
 class CardExists(UsageError):
@@ -113,7 +141,7 @@ class BadPluginName(UsageError):
 
 
 class FolderExists(UsageError):
-    """The folder of a new plugin is already there."""
+    """The folder of a new plugin, or of a bundle, is already there."""
 
 
 class PluginBroken(ZooError):
@@ -130,6 +158,36 @@ class RunDamaged(ZooError):
 
 class TrainingFailed(ZooError):
     """Training produced numbers that are not finite."""
+
+
+class Collapsed(TrainingFailed):
+    """Training went wrong in a way that a smaller learning rate may mend; `sign` is what was seen."""
+
+    def __init__(self, sign: str, lr: float):
+        self.sign, self.lr = sign, lr
+        super().__init__(f"{sign} at learning rate {lr:g}. Try --lr {lr / 3:.2g}")
+
+
+def shown(value: object) -> str:
+    """A value from a file as one short line, for messages: control characters escaped, long ones cut in the middle.
+
+    >>> shown("\x1b[2J" + "a" * 2000)[:12]
+    "'\\x1b[2Jaaaa"
+    """
+    import reprlib
+
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 100
+    return short.repr(value)
+
+
+def printable(text: str) -> str:
+    """Text from a file for a terminal: what would move the cursor or turn the line around is escaped.
+
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def near(name: str, names: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from zoo_core import components, fit, solvers
 from zoo_core.auto import Wanted, believe
 from zoo_core.backbone import Backbone
 from zoo_core.console import Console
+from zoo_core.objective import objective
 from zoo_core.plugins import Plugins
 from zoo_core.recipe import Recipe, seconds_of
 from zoo_core.repeats import part
@@ -89,6 +90,19 @@ def table(evidence: Evidence) -> list[str]:
     return lines
 
 
+def told(evidence: Evidence | None) -> dict[str, Any] | None:
+    """Evidence for `plan.json`, with what was concluded from it."""
+    if evidence is None:
+        return None
+    beliefs = believe(evidence)
+    trials = [
+        {k: v for k, v in dataclasses.asdict(t).items() if k != "correct"}
+        | {"score": t.score, "behind": dataclasses.asdict(beliefs[t.name])}
+        for t in evidence.trials
+    ]
+    return dataclasses.asdict(evidence) | {"trials": trials}
+
+
 def _trainer(
     wanted: Wanted, recipe: Recipe, plugins: Plugins, task: Task, body: Backbone, keep: Keep, n_inside: int
 ) -> Trainer:
@@ -97,21 +111,17 @@ def _trainer(
     given = {k: getattr(recipe, k) for k in ("epochs", "batch_size") if getattr(recipe, k) is not None}
     lr = recipe.lr or wanted.lr or schedule.lr
     schedule = dataclasses.replace(schedule, **given, lr=lr, weight_decay=recipe.weight_decay)
-    builder = components.build(plugins, "head", wanted.head)
+    builder = objective(components.build(plugins, "head", wanted.head), task, recipe)
     regime = components.build(plugins, "regime", "new-only")
     kept = keep(wanted.depth, schedule.epochs)
     body.freeze(wanted.depth)
-    return Trainer(recipe, task, body, plan, schedule, builder, regime, kept, Console(), again=True)
+    return Trainer(recipe, task, body, plan, schedule, builder, regime, kept, Console())
 
 
 def _trial(wanted: Wanted, trainer: Trainer, side: fit.Side, folds: Sequence[Any], parameters: int) -> Trial:
-    start, note = time.perf_counter(), ""
+    start = time.perf_counter()
     answers = _held_out(trainer, side, folds)
-    if wanted.lr and _collapsed(answers, side.labels):
-        gentler = dataclasses.replace(trainer.schedule, lr=trainer.schedule.lr / 3)
-        note = f"collapsed at {trainer.schedule.lr:g}, repeated at {gentler.lr:.2g}"
-        trainer.schedule = gentler
-        answers = _held_out(trainer, side, folds)
+    note = "collapsed at " + ", ".join(f"{c['lr']:g}" for c in trainer.collapses) if trainer.collapses else ""
     correct = tuple((answers == side.labels).tolist())
     lr = trainer.schedule.lr if wanted.lr else None
     seconds = time.perf_counter() - start
@@ -129,11 +139,6 @@ def _held_out(trainer: Trainer, side: fit.Side, folds: Sequence[Any]) -> Tensor:
         answers[outside] = trainer.builder.probabilities(outputs).argmax(1)
     trainer.restart()
     return answers
-
-
-def _collapsed(answers: Tensor, labels: Tensor) -> bool:
-    """Whether the models know one class only, where there are more."""
-    return len(set(answers.tolist())) == 1 < len(set(labels.tolist()))
 
 
 def _expected(trainer: Trainer, side: fit.Side, folds: Sequence[Any]) -> float:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 from zoo_core import augment
 from zoo_core.backbone import Backbone, Chain, Value
+from zoo_core.collapse import Watch
 from zoo_core.console import Console
-from zoo_core.errors import TrainingFailed, UnstagedTensor
+from zoo_core.errors import Collapsed, UnstagedTensor
 from zoo_core.types import FreezePlan, Phase
 
 Boundary: TypeAlias = Callable[[Sequence[str]], Value]
@@ -31,7 +33,7 @@ class Schedule:
         batch_size: examples per step.
         lr: peak learning rate of AdamW; cosine to zero after 10 % linear warm-up.
         weight_decay: on matrices and kernels, not on biases and norms.
-        budget_seconds: where given, `epochs` is cut after the first one so that training fits.
+        budget_seconds: where given, each phase's epochs are cut after its first one so that training fits.
     """
 
     epochs: int
@@ -74,6 +76,8 @@ def default_schedule(plan: FreezePlan, backbone: Backbone, n_train: int) -> Sche
     if plan.depth == len(backbone.stages):
         return Schedule(epochs=40, batch_size=min(64, max(8, n_train // 8)), lr=3e-3)
     epochs = 16 if n_train <= 100 else 12 if n_train <= 400 else 6
+    head_alone = sum(phase.share for phase in plan.phases if phase.depth == len(backbone.stages))
+    epochs = round(epochs / (1 - head_alone))  # stages get as many epochs as without a phase for the head
     batch_size = 16 if n_train <= 400 else 32
     if not backbone.pretrained:
         return Schedule(epochs=3 * epochs, batch_size=batch_size, lr=1e-3)
@@ -91,12 +95,13 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        return next(self.head.parameters()).device
+        return next(self.backbone.model.parameters()).device
 
     @property
     def tail(self) -> Chain:
-        """The stages after the plan's cut."""
-        return self.backbone.cut(self.plan.depth)[1]
+        """The stages between the cut and the head."""
+        first, last = span(self.builder, self.plan.depth, len(self.backbone.stages))
+        return Chain(self.backbone.stages[first:last])
 
     def outputs(self, boundary: Boundary, digests: Sequence[str], batch_size: int = 64) -> Tensor:
         """Head outputs [N, classes] on the CPU, in eval mode."""
@@ -114,10 +119,21 @@ class Model:
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Put tensors back that `trained` gave."""
         own = {f"backbone.{n}": t for n, t in self.backbone.tensors().items()}
-        own |= {f"head.{n}": t for n, t in self.head.state_dict(keep_vars=True).items()}
         with torch.no_grad():
             for name, value in tensors.items():
-                own[name].copy_(value)
+                if name in own:
+                    own[name].copy_(value)
+        head = {n.removeprefix("head."): t for n, t in tensors.items() if n.startswith("head.")}
+        self.head.load_state_dict(head)
+
+
+def span(builder: Any, depth: int, count: int) -> tuple[int, int]:
+    """Stages before the cut and stages before the head, for a plan's depth in a chain of `count`.
+
+    A head that reads positions takes the last stage's place.
+    """
+    last = count - 1 if getattr(builder, "reads_positions", False) else count
+    return min(depth, last), last
 
 
 def fit(
@@ -130,46 +146,55 @@ def fit(
     seed: int,
     console: Console,
     n_old: int = 0,
+    deeper: Mapping[int, Boundary] | None = None,
+    watch: Watch | None = None,
 ) -> list[dict[str, Any]]:
     """Train tail and head in place; end with the epoch whose validation loss was lowest.
 
     Args:
         boundary: content digests to the value that enters the tail at the plan's depth.
         train: new examples first, then `n_old` old ones.
+        deeper: the same for deeper cuts, which a phase of that depth reads instead.
+        watch: told what happens in each epoch; may stop the training.
 
     Returns:
         One line per epoch: phase, epoch, train_loss, val_loss, val_accuracy, seconds.
 
     Raises:
-        TrainingFailed: the loss is not finite.
+        Collapsed: the loss is not finite, or `watch` says so.
     """
     history: list[dict[str, Any]] = []
     best, best_score = model.trained(model.plan.depth), math.inf
-    end, start = schedule.epochs, time.perf_counter()
-    with console.track("Training", end) as advance:
-        for number, phase in enumerate(model.plan.phases):
-            optimiser = torch.optim.AdamW(parameter_groups(model, phase, schedule), lr=schedule.lr)
-            first = len(history)
-            last = end if phase is model.plan.phases[-1] else first + max(1, round(schedule.epochs * phase.share))
-            while len(history) < min(last, end):
+    start = time.perf_counter()
+    shares = accumulate(phase.share for phase in model.plan.phases)
+    phases = zip(model.plan.phases, epochs_of(model.plan, schedule.epochs), shares, strict=True)
+    with console.track("Training", schedule.epochs) as advance:
+        for number, (phase, epochs, share) in enumerate(phases):
+            part, reads = _reading(model, phase, boundary, deeper or {})
+            optimiser = torch.optim.AdamW(parameter_groups(part, phase, schedule), lr=schedule.lr)
+            first, last = len(history), len(history) + epochs
+            if watch:
+                watch.begin(epochs)
+            while len(history) < last:
                 epoch, tick = len(history), time.perf_counter()
-                _training_mode(model, phase)
+                _training_mode(part, phase)
                 torch.manual_seed(seed * 1_000_003 + epoch)  # dropout: a function of (seed, epoch)
                 rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
                 batches = regime.batches(len(train) - n_old, n_old, schedule.batch_size, rng)
                 span = (epoch - first) / (last - first), (epoch + 1 - first) / (last - first)
                 rows = [train.rows(batch, epoch) for batch in batches]
-                loss = _epoch(model, optimiser, schedule, boundary, train, batches, rows, span)
-                line = {"phase": number, "epoch": epoch, "train_loss": loss} | _validate(model, boundary, val)
+                loss = _epoch(part, optimiser, schedule, reads, train, batches, rows, span, watch)
+                if watch:
+                    watch.close(loss, schedule.lr)
+                line = {"phase": number, "epoch": epoch, "train_loss": loss} | _validate(part, reads, val)
                 history.append(line | {"seconds": time.perf_counter() - tick})
                 score = line.get("val_loss", -epoch)  # without validation examples the last epoch is kept
                 if score < best_score:
                     best_score = score
                     best = {n: t.detach().clone() for n, t in model.trained(model.plan.depth).items()}
-                if schedule.budget_seconds and epoch == 0:
-                    left = schedule.budget_seconds - (time.perf_counter() - start)
-                    end = max(1, min(end, 1 + int(left / history[0]["seconds"])))
-                    last = min(last, end)
+                if schedule.budget_seconds and epoch == first:  # phases differ in what an epoch takes
+                    left = share * schedule.budget_seconds - (time.perf_counter() - start)
+                    last = max(first + 1, min(last, first + 1 + int(left / history[-1]["seconds"])))
                 advance(1)
     model.restore(best)
     return history
@@ -184,6 +209,7 @@ def _epoch(
     batches: list[np.ndarray],
     rows: list[list[str]],
     span: tuple[float, float],
+    watch: Watch | None = None,
 ) -> float:
     """One pass over the batches; returns the mean loss. `span`: where the epoch lies in its phase, in [0, 1]."""
     tail, device = model.tail, model.device
@@ -193,37 +219,40 @@ def _epoch(
         for group in optimiser.param_groups:
             group["lr"] = schedule.lr * group["scale"] * factor
         value = _to(boundary(names), device)
-        losses = model.builder.loss(model.head(tail(value)), train.labels[batch].to(device))
+        outputs = model.head(tail(value))
+        losses = model.builder.loss(outputs, train.labels[batch].to(device))
         optimiser.zero_grad(set_to_none=True)
         losses.mean().backward()
         optimiser.step()
         total += losses.detach().sum()
+        if watch:
+            watch.saw(outputs)
     mean = float(total) / max(1, sum(map(len, batches)))
     if not math.isfinite(mean):
-        raise TrainingFailed(f"the loss became {mean} at learning rate {schedule.lr:g}. Try --lr {schedule.lr / 3:.2g}")
+        raise Collapsed(f"the loss became {mean}", schedule.lr)
     return mean
 
 
 def parameter_groups(model: Model, phase: Phase, schedule: Schedule) -> list[dict[str, Any]]:
-    """Optimiser groups: each trained stage and the head, matrices decayed, vectors not.
+    """Optimiser groups: each trained stage and the head, matrices decayed, vectors not; each has its rate as `lr`.
 
-    Freezes the phase's stages; parameters left out by `phase.only` ask for no gradient either.
+    Freezes the stages that stand still in this phase; parameters left out by `phase.only` ask for no gradient either.
 
     Raises:
         UnstagedTensor: a trainable parameter would stand in no group or in two.
     """
     backbone, head = model.backbone, model.head
-    backbone.freeze(phase.depth)
-    scales = phase.lr_scale or (1.0,) * (len(backbone.stages) - phase.depth)
-    members = [(1.0, list(head.parameters()))]
-    for i, scale in enumerate(scales, start=phase.depth):
-        named = backbone.stage_parameters(i)
-        for name, parameter in named.items():
-            parameter.requires_grad_(_trains(name, parameter, phase))
-        members.append((scale, [p for p in named.values() if p.requires_grad]))
+    count = len(backbone.stages)
+    backbone.freeze(phase.depth, phase.still(count))
+    members = [("head", phase.rate, list(head.parameters()))]
+    for i, scale in phase.scales(count).items():
+        chosen = backbone.stage_parameters(i, phase.only)
+        for name, parameter in backbone.stage_parameters(i).items():
+            parameter.requires_grad_(name in chosen)
+        members.append((backbone.stages[i].name, scale, list(chosen.values())))
     groups = [
-        {"params": chosen, "scale": scale, "weight_decay": decay}
-        for scale, parameters in members
+        {"params": chosen, "stage": name, "lr": schedule.lr * scale, "scale": scale, "weight_decay": decay}
+        for name, scale, parameters in members
         for decay, chosen in (
             (schedule.weight_decay, [p for p in parameters if p.ndim > 1]),
             (0.0, [p for p in parameters if p.ndim <= 1]),
@@ -234,6 +263,15 @@ def parameter_groups(model: Model, phase: Phase, schedule: Schedule) -> list[dic
     return groups
 
 
+def epochs_of(plan: FreezePlan, epochs: int) -> list[int]:
+    """Epochs of each phase, by its share, at least one each; the last one has what is left."""
+    found: list[int] = []
+    for number, phase in enumerate(plan.phases[:-1], start=1):
+        room = epochs - sum(found) - (len(plan.phases) - number)
+        found.append(max(1, min(round(epochs * phase.share), room)))
+    return [*found, max(1, epochs - sum(found))]
+
+
 def warm_cosine(progress: float, warmup: float = 0.1) -> float:
     """Learning-rate factor at a share of the phase in [0, 1]: linear up, then half a cosine down."""
     if progress < warmup:
@@ -241,17 +279,18 @@ def warm_cosine(progress: float, warmup: float = 0.1) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def _trains(name: str, parameter: nn.Parameter, phase: Phase) -> bool:
-    if phase.only == "bias":
-        return name.endswith("bias")
-    return parameter.ndim == 1 or phase.only == "all"
-
-
 def _check_groups(backbone: Backbone, head: nn.Module, groups: list[dict[str, Any]]) -> None:
     grouped = [id(p) for group in groups for p in group["params"]]
     trainable = {id(p) for p in (*backbone.model.parameters(), *head.parameters()) if p.requires_grad}
     if len(grouped) != len(set(grouped)) or set(grouped) != trainable:
         raise UnstagedTensor("a trainable parameter stands in no optimiser group or in two; expected exactly one.")
+
+
+def _reading(model: Model, phase: Phase, boundary: Boundary, deeper: Mapping[int, Boundary]) -> tuple[Model, Boundary]:
+    """The model as a phase trains it, and what it reads: its tail begins at a deeper cut where values are there."""
+    if phase.depth not in deeper:
+        return model, boundary
+    return replace(model, plan=replace(model.plan, phases=(phase,))), deeper[phase.depth]
 
 
 def _training_mode(model: Model, phase: Phase) -> None:
@@ -270,6 +309,8 @@ def _validate(model: Model, boundary: Boundary, val: Side) -> dict[str, float]:
         return {}
     out = model.outputs(boundary, val.digests)
     loss = float(model.builder.loss(out, val.labels).mean())
+    if val.labels.is_floating_point():
+        return {"val_loss": loss}
     accuracy = float((model.builder.probabilities(out).argmax(1) == val.labels).float().mean())
     return {"val_loss": loss, "val_accuracy": accuracy}
 

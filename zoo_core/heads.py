@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from zoo_core.types import Task
+from zoo_core.errors import BadOption
+from zoo_core.types import KINDS, ONE_LABEL, Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -14,9 +15,14 @@ if TYPE_CHECKING:
     from zoo_core.solvers import Solved
 
 
-class _Softmax:
-    """What heads for one label of several share: softmax and cross-entropy."""
+class Softmax:
+    """What the heads of the core share: outputs are scores, which for one label mean softmax and cross-entropy.
 
+    `kinds` are the kinds of task they know; those with several labels or numbers bring their own loss
+    (see `targets.py`).
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = KINDS
     label_smoothing: float = 0.0
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
@@ -29,7 +35,7 @@ class _Softmax:
 
 
 @dataclass(frozen=True)
-class Linear(_Softmax):
+class Linear(Softmax):
     """One linear layer on the pooled features: softmax and cross-entropy.
 
     `label_smoothing` moves that share of each target to the other classes. `solver=lbfgs` solves it at once
@@ -42,10 +48,15 @@ class Linear(_Softmax):
     def build(self, feature_dim: int, task: Task) -> nn.Module:
         from torch import nn
 
-        head = nn.Linear(feature_dim, len(task.classes))
+        head = nn.Linear(feature_dim, task.n_outputs)
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.bias)
         return head
+
+    @property
+    def kinds(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The solver knows one label only."""
+        return ONE_LABEL if self.solves else KINDS
 
     @property
     def solves(self) -> bool:
@@ -56,15 +67,15 @@ class Linear(_Softmax):
         """Fill the head; returns how, in words."""
         from zoo_core.solvers import logistic
 
-        return _fill(head, logistic(features, labels, head.out_features), "logistic regression")
+        return fill(head, logistic(features, labels, head.out_features), "logistic regression")
 
 
 @dataclass(frozen=True)
-class MultiStage(_Softmax):
+class MultiStage(Softmax):
     """One linear layer on the pooled features of all stages, solved at once (Head2Toe, Evci et al. 2022).
 
     The backbone stays frozen. `solver` is `ridge` (strength by leave-one-out) or `logistic` (by
-    cross-validation); each stage's block is standardised and divided by the root of its width.
+    cross-validation, one label only); each stage's block is standardised and divided by the root of its width.
     """
 
     solver: Literal["ridge", "logistic"] = "ridge"
@@ -74,18 +85,23 @@ class MultiStage(_Softmax):
     def build(self, feature_dim: int, task: Task) -> nn.Module:
         from torch import nn
 
-        return nn.Linear(feature_dim, len(task.classes))
+        return nn.Linear(feature_dim, task.n_outputs)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Ridge fits any target."""
+        return KINDS if self.solver == "ridge" else ONE_LABEL
 
     def solve(self, head: nn.Linear, features: Tensor, labels: Tensor, widths: Sequence[int]) -> str:
         """Fill the head; returns how, in words."""
         from zoo_core import solvers
 
         solve = solvers.ridge if self.solver == "ridge" else solvers.logistic
-        return _fill(head, solve(features, labels, head.out_features, widths), self.solver)
+        return fill(head, solve(features, labels, head.out_features, widths), self.solver)
 
 
 @dataclass(frozen=True)
-class Mlp(_Softmax):
+class Mlp(Softmax):
     """Two linear layers with a GELU and dropout between them, on normalised features."""
 
     hidden: int = 512
@@ -100,11 +116,57 @@ class Mlp(_Softmax):
             nn.Linear(feature_dim, self.hidden),
             nn.GELU(),
             nn.Dropout(self.dropout),
-            nn.Linear(self.hidden, len(task.classes)),
+            nn.Linear(self.hidden, task.n_outputs),
         )
 
 
-def _fill(head: nn.Linear, solved: Solved, what: str) -> str:
+@dataclass(frozen=True)
+class Cosine(Softmax):
+    """Scaled cosine between the features and one direction a class (Gidaris and Komodakis 2018).
+
+    The features' length says nothing then, which helps with few examples or uneven classes. `learnt=false`
+    keeps the scale at the value given.
+    """
+
+    scale: float = 10.0
+    learnt: bool = True
+    label_smoothing: float = 0.0
+    kinds: ClassVar[tuple[str, ...]] = ONE_LABEL
+
+    def __post_init__(self) -> None:
+        if self.scale <= 0:
+            raise BadOption(f"cosine:scale={self.scale:g}: expected more than 0. Type --head cosine:scale=10")
+
+    def build(self, feature_dim: int, task: Task) -> nn.Module:
+        from zoo_core.head_modules import CosineLayer
+
+        return CosineLayer(feature_dim, task.n_outputs, self.scale, self.learnt)
+
+
+@dataclass(frozen=True)
+class Attentive(Softmax):
+    """Learnt queries look at every position or token, then one linear layer (attentive probing).
+
+    It takes the place of the backbone's last stage, which pools, and reads what enters that stage. Each query
+    sums its own share of the channels, without further projections (after Psomas et al. 2025).
+    """
+
+    queries: int = 4
+    label_smoothing: float = 0.0
+    reads_positions: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.queries < 1:
+            raise BadOption(f"attentive:queries={self.queries}: expected 1 or more. Type --head attentive:queries=4")
+
+    def build(self, feature_dim: int, task: Task) -> nn.Module:
+        from zoo_core.head_modules import AttentionPool
+
+        return AttentionPool(feature_dim, task.n_outputs, self.queries)
+
+
+def fill(head: nn.Linear, solved: Solved, what: str) -> str:
+    """Put a solution into a linear head; returns how it was found, in words."""
     import torch
 
     with torch.no_grad():

@@ -52,6 +52,11 @@ class FreezeStrategy(Protocol):
 
     A strategy that wants random weights says so with a class variable `pretrained = False`. One that
     needs trials on the user's data has a method `trials` and finds them as `task.evidence`; see `auto`.
+    One that adds tensors to the trained stages (adapters) has a method `adapt(stages)`, called with the
+    modules after the cut before each training, with torch's seed set. Weights that ask for a gradient may
+    be adapted; the added tensors hang on the stages' modules and train whatever `Phase.only` says
+    (`added`: they alone). It returns a function without arguments, called when training ends, which merges
+    them: upstream's names, and the outputs that the adapted stages gave. See the package zoo-lora.
     Raise `ZooError` for an option or a chain that cannot be.
     """
 
@@ -64,7 +69,9 @@ class HeadBuilder(Protocol):
     """Features to predictions, with the loss. A frozen dataclass; its fields are the user's options.
 
     A head that is solved at once, in place of training, has `solves = True` and a method `solve`; one
-    that reads the pooled features of all stages has `reads_stages = True`; see `multi-stage`.
+    that reads the pooled features of all stages has `reads_stages = True`; see `multi-stage`. One with
+    `reads_positions = True` takes the last stage's place: its module gets the value that enters that stage.
+    `kinds` lists the kinds of task it knows, where that is more than one label; see docs/heads.md.
     """
 
     def build(self, feature_dim: int, task: Task) -> nn.Module:

@@ -12,12 +12,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from zoo_core import activations, augment, reading
+from zoo_core import activations, reading
 from zoo_core.activations import Mode, Numbers, Views
 from zoo_core.backbone import Backbone
 from zoo_core.errors import BadOption, near
 from zoo_core.places import cache_folder
-from zoo_core.shelves import stack
 
 MODES = ("auto", "boundary", "pixels", "none")
 SAMPLE = 16
@@ -116,13 +115,13 @@ def measure(
 ) -> tuple[dict[str, int], dict[str, float]]:
     """Bytes and seconds per image on a few of the images; each core at work on its own batch."""
     names = list(paths)[:SAMPLE]
-    spec, device = backbone.card.input, activations.device_of(backbone)
-    look = augment.reader(spec, views.policy, views.seed)
+    device = activations.device_of(backbone)
+    reader = backbone.reader.varied(views.policy, views.seed) if views.policy != "none" else backbone.reader
     with torch.no_grad():
         start = time.perf_counter()
-        raw = stack([look(paths[n], n) for n in names])
+        raw = reader.stack([reader.read(paths[n], n) for n in names])
         decode = (time.perf_counter() - start) / reading.cores()
-        x = reading.to_input(raw, spec, device)
+        x = reader.to_input(raw, device)
         spent = []
         for _ in range(2):  # the first one also warms up
             start = time.perf_counter()
@@ -131,17 +130,21 @@ def measure(
                 torch.cuda.synchronize(device)
             spent.append(time.perf_counter() - start)
     dtype = activations.DTYPES[numbers.stored]
-    parts = value if isinstance(value, tuple) else (value,)
-    parts = tuple((t.to(dtype) if t.is_floating_point() else t).cpu() for t in parts)
+    parts = tuple((t.to(dtype) if t.is_floating_point() else t).cpu() for t in activations.parts_of(value))
+    kept = activations.parts_of(raw)
     seconds = {
         "decode": decode,
         "prefix": min(spent),
         "read": _read_again(parts, folder) if depth else 0.0,
-        "read_pixels": _read_again((raw,), folder),
+        "read_pixels": _read_again(kept, folder),
     }
     count = len(names)
-    sizes = {"boundary": sum(t.numel() * t.element_size() for t in parts) // count, "pixels": raw.numel() // count}
+    sizes = {"boundary": _bytes(parts) // count, "pixels": _bytes(kept) // count}
     return sizes | {"none": 0}, {key: value / count for key, value in seconds.items()}
+
+
+def _bytes(parts: tuple[torch.Tensor, ...]) -> int:
+    return sum(t.numel() * t.element_size() for t in parts)
 
 
 def _read_again(parts: tuple[torch.Tensor, ...], folder: Path) -> float:

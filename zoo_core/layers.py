@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from zoo_core.card import PERMISSIVE, Card, Facet, Openness
-from zoo_core.errors import BadCard, BadOption, CardExists, UnknownBackbone, ZooError, near
-from zoo_core.files import read_json, read_text, write_json, write_text
+from zoo_core.card import Card, is_name
+from zoo_core.entries import read_entry_folder
+from zoo_core.errors import BadCard, LinkRefused, UnknownBackbone, ZooError, near, shown
+from zoo_core.files import read_json, read_text, write_text
 from zoo_core.places import home_folder
 from zoo_core.plugins import Plugins
 
 SCHEMA = 1
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""Schema number to a pure function that makes the next schema's cards of its cards."""
+
 _PARSER = json.JSONDecoder()
 _HEAD = f'{{"schema": {SCHEMA}, "cards": {{'
 
@@ -40,10 +44,17 @@ class Layer:
 
 @dataclass(frozen=True)
 class Registry:
-    """Cards by name. `problems` are layers that could not be read; the others stay usable."""
+    """Cards by name.
+
+    Attributes:
+        layers: the later one wins.
+        problems: a line for each file that could not be read; the others stay usable.
+        project: the project's registry file; it need not be there.
+    """
 
     layers: tuple[Layer, ...]
     problems: tuple[str, ...] = ()
+    project: Path = Path("registry.json")
 
     def names(self, pattern: str = "*") -> list[str]:
         """Card names that match a shell pattern, or contain it when it has no wildcard; sorted."""
@@ -66,19 +77,27 @@ class Registry:
         """
         return Card.from_json(name, self.layer_of(name).entries[name])
 
-    def plain(self, pattern: str = "*") -> Iterator[tuple[str, dict[str, Any]]]:
+    def plain(self, pattern: str = "*", problems: list[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
         """Names and cards as plain data, one at a time: fields that have their default are left out. For long lists.
 
+        Args:
+            problems: takes a line for each card that does not fit the schema, which is then left out.
+
         Raises:
-            BadCard: the entry of a user's or project's layer does not fit the schema.
+            BadCard: such a card, where `problems` is not given.
         """
         winners: dict[str, Layer] = {}
         for layer in self.layers:
             winners.update(dict.fromkeys(layer.entries, layer))
         for name in self.names(pattern):
             entries = winners[name].entries
-            entry = entries[name]
-            yield name, entry if isinstance(entries, ShippedCards) else Card.from_json(name, entry).to_json()
+            try:
+                entry = entries[name]
+                yield name, entry if isinstance(entries, ShippedCards) else Card.from_json(name, entry).to_json()
+            except BadCard as error:
+                if problems is None:
+                    raise
+                problems.append(str(error))
 
     def layer_of(self, name: str) -> Layer:
         """The layer whose entry wins."""
@@ -95,66 +114,28 @@ class Registry:
         winner = self.layer_of(name)
         return [layer.name for layer in self.layers if name in layer.entries and layer is not winner]
 
-    def register(
-        self,
-        name: str,
-        *,
-        weights: str | Path,
-        like: str | None = None,
-        provider: str | None = None,
-        architecture: str | None = None,
-        by_order: bool = False,
-        licence: str = "",
-        data: str = "",
-        size: int | None = None,
-        project: bool = False,
-        force: bool = False,
-    ) -> Card:
-        """Add a backbone of the user's own from a weights file; what nobody stated stays unknown.
+    def lineage(self, name: str) -> list[str]:
+        """The cards that `name` comes from, nearest first; the last ones may stand in no layer."""
+        found = [name]
+        while True:
+            known = any(found[-1] in layer.entries for layer in self.layers)
+            parent = self.get(found[-1]).parent if known else ""
+            if not parent or parent in found:
+                return found[1:]
+            found.append(parent)
 
-        Each entry is a file of its own, published in one step: any number of processes may register
-        at once, without a lock.
+    def register(self, name: str, **given: Any) -> Card:
+        """Add a backbone of the user's own; the arguments are those of `registering.register`.
 
-        Args:
-            weights: safetensors, or a pickle that the user trusts (its sha256 is pinned now).
-            like: a card whose provider, architecture and preprocessing are taken over.
-            provider, architecture: in the place of `like`, or to change it.
-            by_order: the file holds the right tensors in order, under other names.
-            size: input height and width in pixels.
-            project: write beside the project's registry, not into the user's.
-
-        Raises:
-            CardExists, UnknownBackbone, WeightsMissing, BadOption.
+        Example: `zoo.registry().register("mine/cells", like="cnn/resnet18.a1_in1k", weights="cells.safetensors")`.
         """
-        from zoo_core.weights import local_source
+        from zoo_core.registering import register
 
-        base = self.get(like) if like else Card(name, provider or "", architecture or "")
-        if not (base.provider and base.architecture):
-            raise BadOption("register needs --like CARD, or --provider and --architecture. See zoo register --help.")
-        mapping: Literal["by-name", "by-order"] = "by-order" if by_order else "by-name"
-        mark: Literal["open", "unknown"] = "open" if licence in PERMISSIVE else "unknown"
-        card = replace(
-            base,
-            name=name,
-            provider=provider or base.provider,
-            architecture=architecture or base.architecture,
-            input=replace(base.input, size=(base.input.size[0], size, size)) if size else base.input,
-            sources=(local_source(Path(weights), mapping),),
-            openness=Openness(base.openness.code, Facet(mark, licence), Facet(name=data)),
-            notes="",
-            parent=like or "",
-        )
-        entry = card.to_json()
-        Card.from_json(name, entry)  # what is written must read back
-        path = _entry_path(_own_folder(project), name)
-        if path.exists() and not force:
-            raise CardExists(f"{name} is registered already, in {path.parent}. Replace it with --force.")
-        write_json(path, {"schema": SCHEMA, "cards": {name: entry}})
-        return card
+        return register(self, name, **given)
 
 
 def load_registry(plugins: Plugins, project: Path | None = None) -> Registry:
-    """Read all layers; an unreadable one becomes a problem to report, not a crash.
+    """Read all layers; what is unreadable becomes a problem to report, not a crash.
 
     Args:
         project: a registry file; otherwise `registry.json` is looked for from the working
@@ -162,46 +143,63 @@ def load_registry(plugins: Plugins, project: Path | None = None) -> Registry:
     """
     layers: list[Layer] = []
     problems: list[str] = []
-    for name, path in _files(plugins, project):
+    shipped = [("index", index_path())] + [(f"plugin {name}", path) for name, path in _plugin_files(plugins)]
+    for name, path in shipped:
         try:
-            shipped = name not in ("user", "project")
-            layers.append(Layer(name, path, ShippedCards(path) if shipped else read_entries(path)))
+            layers.append(Layer(name, path, ShippedCards(path)))
         except ZooError as error:
             problems.append(str(error))
-    return Registry(tuple(layers), tuple(problems))
+    own = project or project_file()
+    for name, path in (("user", user_file()), ("project", own)):
+        entries = _own_entries(path, problems, trusted=path is project)
+        if entries:
+            layers.append(Layer(name, path, entries))
+    return Registry(tuple(layers), tuple(problems), own)
 
 
-def unregister(name: str, *, project: bool = False) -> Path:
-    """Remove an entry that `Registry.register` wrote; other layers stay as they are.
-
-    Raises:
-        UnknownBackbone: the user's (or project's) layer has no such entry.
-    """
-    path = _entry_path(_own_folder(project), name)
-    if not path.exists():
-        raise UnknownBackbone(f"{name} is not registered in {path.parent}. Type 'zoo show {name}' to see its layer.")
-    path.unlink()
-    return path
+def user_file() -> Path:
+    """The registry file of the user's layer; it need not be there."""
+    return home_folder() / "registry.json"
 
 
-def _own_folder(project: bool) -> Path:
-    """Where `register` keeps cards: the user's, or beside the project's `registry.json` (else here)."""
-    if not project:
-        return home_folder() / "registry.d"
-    found = _upwards(Path.cwd())
-    return (found.parent if found else Path.cwd()) / "registry.d"
+def project_file() -> Path:
+    """The project's `registry.json`: the nearest one upwards, else where the first one would be."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if any((folder / name).exists() for name in ("registry.json", "registry.d")):
+            return folder / "registry.json"
+    return here / "registry.json"
+
+
+def entry_folder(file: Path) -> Path:
+    """Where cards that were registered stand, a file each, beside a registry file: `registry.d`."""
+    return file.with_suffix(".d")
 
 
 def read_entries(path: Path) -> dict[str, Any]:
-    """The `cards` of a registry file, read strictly, its schema number checked."""
-    data = read_json(path)
+    """The `cards` of a registry file, read strictly, of any schema up to this version's."""
+    return cards_of(read_json(path), path)
+
+
+def cards_of(data: Any, path: Path) -> dict[str, Any]:
+    """The `cards` of a registry file's content, brought up to this version's schema.
+
+    Raises:
+        BadCard: it is of another shape, or of a newer schema; says what to type.
+    """
     if not isinstance(data, dict) or not isinstance(data.get("cards"), dict):
         raise BadCard(f"{path}: expected an object with 'schema' and 'cards'.")
-    if data.get("schema") != SCHEMA:
-        raise BadCard(
-            f"{path} has schema {data.get('schema')!r}, this version reads {SCHEMA}. Type: pip install -U zoo-core"
-        )
+    for key in data:
+        if key not in ("schema", "cards") and not key.startswith("x-"):
+            raise BadCard(f"{path}: unknown field {shown(key)}. {near(key, ('schema', 'cards'))} Or call it x-....")
+    schema = data.get("schema")
+    if type(schema) is not int or schema < 1:
+        raise BadCard(f"{path} has schema {shown(schema)}, expected a number from 1 to {SCHEMA}.")
+    if schema > SCHEMA:
+        raise BadCard(f"{path} has schema {schema}, this version reads up to {SCHEMA}. Type: pip install -U zoo-core")
     cards: dict[str, Any] = data["cards"]
+    for number in range(schema, SCHEMA):
+        cards = UPGRADES[number](cards)
     return cards
 
 
@@ -213,15 +211,21 @@ class ShippedCards(Mapping[str, Any]):
     """
 
     def __init__(self, path: Path):
-        head, *lines = read_text(path).splitlines() or [""]
+        self.path = path
+        head, *lines = read_text(path).split("\n")
         if head == _HEAD:
-            self._lines: dict[str, Any] = {line[1 : line.index('"', 1)]: line for line in lines if line[:1] == '"'}
+            self._lines: dict[str, Any] = {line[1 : line.find('"', 1)]: line for line in lines if line[:1] == '"'}
         else:
             self._lines = read_entries(path)
 
     def __getitem__(self, name: str) -> Any:
         line = self._lines[name]
-        return _PARSER.raw_decode(line, len(name) + 3)[0] if isinstance(line, str) else line
+        try:
+            return _PARSER.raw_decode(line, len(name) + 3)[0] if isinstance(line, str) else line
+        except (ValueError, RecursionError) as error:
+            raise BadCard(
+                f"{self.path}: the card {shown(name)} is damaged ({error}). Install the package again."
+            ) from error
 
     def __contains__(self, name: object) -> bool:
         return name in self._lines
@@ -245,24 +249,26 @@ def index_path() -> Path:
     return packaged if packaged.exists() else Path(__file__).parents[1] / "registry.json"
 
 
-def _files(plugins: Plugins, project: Path | None) -> list[tuple[str, Path]]:
-    files = [("index", index_path())]
-    files += [(f"plugin {name}", path) for name, path in _plugin_files(plugins)]
-    user = home_folder() / "registry.json"
-    files += [("user", path) for path in (user, *sorted(_own_folder(False).glob("*.json"))) if path.exists()]
-    found = project or _upwards(Path.cwd())
-    if found and not (found.exists() and found.samefile(index_path())):
-        files.append(("project", found))
-    if project is None:
-        files += [("project", path) for path in sorted(_own_folder(True).glob("*.json"))]
-    return files
+def _own_entries(path: Path, problems: list[str], trusted: bool) -> dict[str, Any]:
+    """Cards of a registry file and of the folder beside it, where what was registered later wins.
 
-
-def _entry_path(folder: Path, name: str) -> Path:
-    """A name never becomes a path: entries are files named by the digest of their card's name."""
-    import hashlib
-
-    return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.json"
+    A file that was not named by the user is not followed out of its folder.
+    """
+    entries: dict[str, Any] = {}
+    try:
+        if path.exists() and not path.samefile(index_path()):
+            if not trusted and path.resolve().parent != path.parent.resolve():
+                raise LinkRefused(f"{path} is a link out of its folder. Name it: zoo list --registry {path}")
+            entries |= read_entries(path)
+    except ZooError as error:
+        problems.append(str(error))
+    registered, bad = read_entry_folder(entry_folder(path), cards_of)
+    problems += bad
+    entries |= registered
+    for name in [name for name in entries if not is_name(name)]:
+        del entries[name]
+        problems.append(f"{path}: {shown(name)} is no name for a card; expected letters, digits, '.', '_', '-', '/'.")
+    return entries
 
 
 def _plugin_files(plugins: Plugins) -> list[tuple[str, Path]]:
@@ -274,11 +280,3 @@ def _plugin_files(plugins: Plugins) -> list[tuple[str, Path]]:
             for cls in plugin.supplies.get("provider", {}).values()
         }
     )
-
-
-def _upwards(folder: Path) -> Path | None:
-    """The nearest `registry.json`, from here upwards."""
-    for parent in (folder, *folder.parents):
-        if (parent / "registry.json").is_file():
-            return parent / "registry.json"
-    return None

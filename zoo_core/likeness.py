@@ -54,11 +54,15 @@ def near(looks: Mapping[str, str]) -> list[list[str]]:
     """Groups of names whose looks are near, directly or through others, in a fixed order.
 
     Args:
-        looks: name -> look; names without one are in no group.
+        looks: name -> look; names without one are in no group. Looks that start with `=` (of texts) are near
+            only where they are equal.
     """
-    names = sorted(name for name, text in looks.items() if text)
+    same: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(name for name, text in looks.items() if text.startswith("=")):
+        same[looks[name]].append(name)
+    names = sorted(name for name, text in looks.items() if text and not text.startswith("="))
     if len(names) < 2:
-        return []
+        return [group for group in same.values() if len(group) > 1]
     numbers = np.stack([np.frombuffer(base64.b64decode(looks[name]), dtype=np.int8) for name in names])
     structure = numbers[:, : _GRID**2].astype(np.float32)
     structure /= np.linalg.norm(structure, axis=1, keepdims=True)
@@ -68,7 +72,7 @@ def near(looks: Mapping[str, str]) -> list[list[str]]:
     links = _verified(structure, colour, first, second)
     for name, root in zip(names, connected(len(names), links), strict=True):
         groups[root].append(name)
-    return [group for group in groups.values() if len(group) > 1]
+    return [group for group in (*same.values(), *groups.values()) if len(group) > 1]
 
 
 def connected(count: int, links: Sequence[tuple[int, int]]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Tables that name images and their labels: CSV, TSV and JSON lines, with columns called as people call them."""
+"""Tables that name examples, or hold texts, with their labels: CSV, TSV and JSON lines, columns called as people do."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from zoo_core import texts
 from zoo_core.errors import BadManifest, BadOption, near
 from zoo_core.files import parse_json
+from zoo_core.members import keep
 from zoo_core.types import Split
 
 SIDES: dict[str, Split] = {
@@ -22,9 +24,12 @@ SIDES: dict[str, Split] = {
 }
 """What folders, shards and cells call a side."""
 
+ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
+
 _GUESSES = {
     "path": ("image", "file", "filename", "file_name", "filepath", "file_path", "image_path", "img"),
-    "label": ("class", "target", "category", "class_name", "label_name"),
+    "text": ("sentence", "content", "document", "body", "message", "review", "question", "utterance"),
+    "label": ("class", "target", "category", "class_name", "label_name", "labels"),
     "split": (),
     "group": (),
 }
@@ -54,11 +59,12 @@ class Row:
 
 @dataclass
 class Listing:
-    """What a source names: rows, counts of what was passed over, and sentences for the user."""
+    """What a source names: rows, counts of what was passed over, sentences for the user, the labels' column."""
 
     rows: list[Row] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    label_column: str = ""
 
     def skip(self, what: str) -> None:
         """Count one thing that was passed over."""
@@ -69,25 +75,45 @@ class Listing:
         self.notes += [s for s in sentences if s not in self.notes]
 
 
-def read_manifest(path: Path, columns: str | None) -> Listing:
+def read_manifest(path: Path, columns: str | None, column: str = "path") -> Listing:
     """Read a table; paths in it are relative to its own folder.
 
     Args:
         path: `.tsv` is split at tabs, `.jsonl` and `.ndjson` hold one JSON object a line, all else is a CSV.
         columns: `path=file,label=class`, or None to take `path` and `label` or to guess.
+        column: `path`, or `text` where the rows hold the examples themselves.
 
     Raises:
         BadManifest: without the columns, or with a row that cannot be used.
     """
+    return _read(path, columns, (column, "label"))
+
+
+def read_texts(path: Path) -> list[Row]:
+    """The texts of a table, whatever else it holds, each a file in the cache.
+
+    Raises:
+        BadManifest: it has no column of texts.
+    """
+    return _read(path, None, ("text",)).rows
+
+
+def _read(path: Path, columns: str | None, needed: Sequence[str]) -> Listing:
     records = _json_lines(path) if path.suffix.lower() in (".jsonl", ".ndjson") else _cells(path)
     listing = Listing()
     try:
         header = next(records)[1]
-        names, notes = choose_columns(list(header), parse_columns(columns), str(path))
+        names, notes = choose_columns(list(header), parse_columns(columns), str(path), needed)
         listing.note(notes)
+        listing.label_column = names.get("label", "")
         for where, record in records:
             row = {noun: record.get(name) for noun, name in names.items()}
-            listing.rows.append(make_row(where, path.parent, row))
+            if several(listing.label_column):
+                row["labels"] = row.pop("label")
+            if "text" in needed:
+                listing.rows.append(_text_row(where, path.parent, row, "label" in needed))
+            else:
+                listing.rows.append(make_row(where, path.parent, row))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadManifest(
             f"{path} cannot be read as a UTF-8 table: {error}. Expected a CSV, TSV, JSONL or Parquet file."
@@ -127,7 +153,10 @@ def choose_columns(
     plain = [name.strip().lower() for name in found]
     chosen: dict[str, str] = {}
     guessed = []
+    unwanted = "path" if "text" in needed else "text"
     for noun, guesses in _GUESSES.items():
+        if noun == unwanted:
+            continue
         if noun in asked:
             wanted = [asked[noun].lower()]
             if wanted[0] not in plain:
@@ -146,8 +175,8 @@ def choose_columns(
         elif noun in needed:
             hint = near(noun, found)
             raise BadManifest(
-                f"{where} has the columns {_list(found)}; expected path,label[,split][,group], "
-                f"or name yours: --columns path=NAME,label=NAME. {hint}".rstrip()
+                f"{where} has the columns {_list(found)}; expected {needed[0]},label[,split][,group], "
+                f"or name yours: --columns {needed[0]}=NAME,label=NAME. {hint}".rstrip()
             )
     return chosen, [f"columns guessed: {', '.join(guessed)}"] if guessed else []
 
@@ -158,13 +187,17 @@ def make_row(where: str, folder: Path, record: Mapping[str, Any], origin: str = 
     Args:
         where: the file and line, for errors.
         folder: what a relative path is relative to.
-        record: `path` and `label`, and perhaps `split` and `group`.
+        record: `path` and `label`, and perhaps `split` and `group`; or `labels`, any number of them.
 
     Raises:
         BadManifest: path or label is missing, or the split is called otherwise.
     """
     file, label, side, group = (_text(where, noun, record.get(noun)) for noun in ("path", "label", "split", "group"))
-    if not file or not label:
+    if "labels" in record:
+        given = record["labels"]
+        listed = given if isinstance(given, list) else [given]
+        label = "|".join(_text(where, "label", name) for name in listed)
+    if not file or not (label or "labels" in record):
         raise BadManifest(f"{where}: path {file!r} and label {label!r}; expected both.")
     if side and side.lower() not in SIDES:
         raise BadManifest(f"{where}: split {side!r}; expected train, val, test or nothing.")
@@ -173,6 +206,20 @@ def make_row(where: str, folder: Path, record: Mapping[str, Any], origin: str = 
     except RuntimeError:  # ~name of nobody
         whole = Path(file)
     return Row(str(whole if whole.is_absolute() else folder / whole), label, SIDES.get(side.lower()), group, origin)
+
+
+def several(column: str) -> bool:
+    """Whether a column may hold any number of labels, none among them: it is called so."""
+    return column.lower() == "labels"
+
+
+def _text_row(where: str, folder: Path, record: Mapping[str, Any], labelled: bool) -> Row:
+    """A row whose text is in the table: it becomes a file of its own, named by what it holds."""
+    text = texts.plain(_text(where, "text", record.get("text")))
+    if not text:
+        raise BadManifest(f"{where}: the text is empty; expected one text a row.")
+    kept = {**record, "path": str(keep(text.encode(), ".txt"))}
+    return make_row(where, folder, kept if labelled else kept | {"label": "-"}, where)
 
 
 def _cells(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

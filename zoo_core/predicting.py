@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from zoo_core.activations import Numbers
-from zoo_core.backbone import Value, pool
-from zoo_core.fit import Model
+from zoo_core.backbone import Value
+from zoo_core.fit import Model, span
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained model, ready for images.
+    """A trained model, ready for inputs.
 
     Attributes:
         model: backbone and head, all in eval mode.
@@ -26,35 +26,31 @@ class Predictor:
     depth: int
     numbers: Numbers
 
-    def probabilities(self, x: Tensor) -> Tensor:
-        """Normalised input [B, C, H, W] to probabilities [B, classes]."""
+    def probabilities(self, x: Value) -> Tensor:
+        """The reader's input to probabilities [B, classes]."""
         found: Tensor = self.model.builder.probabilities(self.model.head(self.features(x)))
         return found
 
-    def features(self, x: Tensor) -> Tensor:
-        """What the head reads [B, D]."""
-        backbone, stages = self.model.backbone, self.model.backbone.stages
-        if getattr(self.model.builder, "reads_stages", False):
+    def features(self, x: Value) -> Value:
+        """What the head reads: pooled features [B, D], or positions for a head that reads them."""
+        builder, backbone, stages = self.model.builder, self.model.backbone, self.model.backbone.stages
+        if getattr(builder, "reads_stages", False):
             return self._all_stages(x)
-        if not self.depth:
-            return backbone(x)
-        value = self.numbers.pass_through(backbone, 0, self.depth, x)
-        if self.depth < len(stages):
+        first, last = span(builder, self.depth, len(stages))
+        value: Value = x
+        if first:
+            value = self.numbers.pass_through(backbone, 0, first, x)
+        if 0 < first < len(stages):
             value = self.numbers.rounded(value)
-        for stage in stages[self.depth :]:
+        for stage in stages[first:last]:
             value = stage.module(value)
-        return pool(value) if self.depth == len(stages) else _tensor(value)
+        return backbone.pooling(value) if first == len(stages) else value
 
-    def _all_stages(self, x: Tensor) -> Tensor:
+    def _all_stages(self, x: Value) -> Tensor:
         value: Value = x
         parts = []
-        with self.numbers.autocast(x.device):
+        with self.numbers.autocast(self.model.device):
             for stage in self.model.backbone.stages:
                 value = stage.module(value)
-                parts.append(pool(value).float())
+                parts.append(self.model.backbone.pooling(value).float())
         return torch.cat(parts, dim=1)
-
-
-def _tensor(value: Value) -> Tensor:
-    assert isinstance(value, Tensor)
-    return value

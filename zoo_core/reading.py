@@ -4,78 +4,91 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
-from zoo_core import images
-from zoo_core.card import Input
-from zoo_core.errors import BadImage
-from zoo_core.shelves import stack
+from zoo_core.errors import BadExample
+from zoo_core.readers import Raw, Reader
 
 S = TypeVar("S")
 T = TypeVar("T")
-Read = Callable[[str], Tensor]
-"""The name of an image to its uint8 pixels [C, H, W] at the input size."""
+Read = Callable[[str], Raw]
+"""The name of an example to what is kept of it before the first stage, such as uint8 pixels [C, H, W]."""
 
 
-def files(spec: Input) -> Read:
-    """Read files by their path: decoded, resized and cropped for the backbone."""
-    return lambda path: images.pixels(images.decode(path), spec)
+def files(reader: Reader) -> Read:
+    """Read files by their path, as they are."""
+    return lambda path: reader.read(path, "")
 
 
-def map_images(
-    function: Callable[[Sequence[str], Tensor, Tensor], T],
+def map_examples(
+    function: Callable[[Sequence[str], Any, Any], T],
     names: Sequence[str],
     read: Read,
-    spec: Input,
+    reader: Reader,
     device: torch.device,
     failed: dict[str, str] | None = None,
 ) -> Iterator[T]:
-    """Read images and apply `function` batch by batch, in order, in inference mode.
+    """Read examples and apply `function` batch by batch, in order, in inference mode.
+
+    Where the reader computes parts of a batch apart (texts by their length), the parts of each batch follow one
+    another.
 
     Args:
-        function: gets names, uint8 pixels [B, C, H, W] and the normalised input on the device.
-        failed: gets name -> reason of images that cannot be read, which are then left out;
-            without it the first one raises `BadImage`.
+        function: gets names, the raw batch (uint8 pixels [B, C, H, W]) and the input on the device.
+        failed: gets name -> reason of examples that cannot be read, which are then left out;
+            without it the first one raises `BadExample`.
     """
 
-    def load(chunk: Sequence[str]) -> tuple[list[str], Tensor | None, dict[str, str]]:
-        rows: dict[str, Tensor] = {}
+    def load(chunk: Sequence[str]) -> tuple[list[tuple[list[str], Raw]], dict[str, str]]:
+        rows: dict[str, Raw] = {}
         errors: dict[str, str] = {}
         for name in chunk:
             try:
                 rows[name] = read(name)
-            except BadImage as error:
+            except BadExample as error:
                 errors[name] = str(error)
-        return list(rows), stack(list(rows.values())) if rows else None, errors
+        found = list(rows)
+        groups = reader.groups(reader.stack(list(rows.values()))) if rows else []
+        return [([found[i] for i in where], raw) for where, raw in groups], errors
 
-    def apply(found: Sequence[str], raw: Tensor | None) -> T | None:
-        return None if raw is None else function(found, raw, to_input(raw, spec, device))
+    def apply(parts: Sequence[tuple[list[str], Raw]]) -> list[T]:
+        return [function(found, raw, reader.to_input(raw, device)) for found, raw in parts]
 
-    def whole(chunk: Sequence[str]) -> tuple[T | None, dict[str, str]]:
-        found, raw, errors = load(chunk)
-        return apply(found, raw), errors
+    def whole(chunk: Sequence[str]) -> tuple[list[T], dict[str, str]]:
+        parts, errors = load(chunk)
+        return apply(parts), errors
 
-    def one_device() -> Iterator[tuple[T | None, dict[str, str]]]:
+    def one_device() -> Iterator[tuple[list[T], dict[str, str]]]:
         """Cores read ahead; this thread alone feeds the device, which keeps state for every thread that uses it."""
-        for found, raw, errors in on_all_cores(load, batches(names, device)):
+        for parts, errors in on_all_cores(load, batches(names, device)):
             with torch.inference_mode():
-                result = apply(found, raw)
-            yield result, errors
+                results = apply(parts)
+            yield results, errors
 
-    for result, errors in on_all_cores(whole, batches(names, device)) if device.type == "cpu" else one_device():
+    for results, errors in on_all_cores(whole, batches(names, device)) if device.type == "cpu" else one_device():
         if errors and failed is None:
             name, reason = next(iter(errors.items()))
-            raise BadImage(f"{name}: {reason}. Remove it and start again.")
+            raise BadExample(f"{name}: {reason}. Remove it and start again.")
         if failed is not None:
             failed.update(errors)
-        if result is not None:
-            yield result
+        yield from results
+
+
+def in_order(found: Iterable[Mapping[str, T]], names: Iterable[str], failed: Container[str]) -> Iterator[T]:
+    """What `map_examples` gives by name, in the order of the names; those that failed are passed over."""
+    ready: dict[str, T] = {}
+    waiting = deque(names)
+    for batch in found:
+        ready.update(batch)
+        while waiting and (waiting[0] in ready or waiting[0] in failed):
+            name = waiting.popleft()
+            if name in ready:
+                yield ready.pop(name)
 
 
 def on_all_cores(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
@@ -110,8 +123,3 @@ def batches(names: Sequence[str], device: torch.device) -> list[Sequence[str]]:
 def cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def to_input(raw: Tensor, spec: Input, device: torch.device) -> Tensor:
-    """uint8 pixels to the normalised input in the memory format that every path uses."""
-    return images.normalise(raw.to(device), spec).contiguous(memory_format=torch.channels_last)

@@ -29,6 +29,7 @@ class Recipe:
         backbone: card name.
         freeze, head, regime: `name` or `name:field=value,field=value`.
         columns: a table's columns, such as `path=file,label=class`; guessed and said where not given.
+        task: what the labels are: `single-label`, `multi-label`, `regression`, `ordinal`; `auto` guesses and says so.
         old: the old task's data, for regimes that mix it in.
         epochs: passes over the training side.
         budget: time for training, such as `90s`, `10m`, `1h`.
@@ -48,6 +49,10 @@ class Recipe:
         augment: `none`, `light` or `strong` views of the training images.
         views: how many views of each, where `augment` is on.
         folds, seeds: of a repetition for the figures' spread; 1 and 1 repeat nothing.
+        balance: of uneven classes: `sampler` draws each class equally often, `loss` weighs it by its rarity,
+            `logit-adjust` adds the logarithm of its share to its output while training.
+        class_weights: in the loss, such as `cat=2,dog=0.5`; 1 for classes that are not named.
+        calibrate: whether a temperature and thresholds are fitted on the validation side.
     """
 
     data: str
@@ -56,6 +61,7 @@ class Recipe:
     head: str = "linear"
     regime: str = "new-only"
     columns: str | None = None
+    task: Literal["auto", "single-label", "multi-label", "regression", "ordinal"] = "auto"
     old: str | None = None
     epochs: int | None = None
     budget: str | None = None
@@ -76,6 +82,9 @@ class Recipe:
     views: int = 4
     folds: int = 1
     seeds: int = 1
+    balance: Literal["none", "sampler", "loss", "logit-adjust"] = "none"
+    class_weights: str = ""
+    calibrate: bool = True
 
     def __post_init__(self) -> None:
         _positive("epochs", self.epochs)

@@ -10,17 +10,16 @@ import torch
 from torch import Tensor
 
 from zoo_core.fit import Model, Side
-from zoo_core.metrics import score
 from zoo_core.solvers import fold_of
-
-FIGURES = ("accuracy", "balanced_accuracy", "auroc", "log_loss")
+from zoo_core.targets import Target
 
 
 def repeat(
     train: Callable[[Side, int], Model],
     outputs: Callable[[Model, Sequence[str]], Tensor],
     side: Side,
-    classes: Sequence[str],
+    strata: Sequence[int],
+    target: Target,
     folds: int,
     seeds: int,
 ) -> dict[str, Any]:
@@ -29,23 +28,25 @@ def repeat(
     Args:
         train: a side and a seed to a model trained from the start.
         outputs: of a model for some rows.
-        side: what is split into folds, by class, anew for each seed.
+        side: what is split into folds, anew for each seed.
+        strata: the group of each example that is spread evenly over the folds.
+        target: says how answers are scored.
 
     Returns:
         `folds`, `seeds`, and for each figure its mean, standard deviation and all values.
     """
     labels = side.labels.numpy()
-    found: dict[str, list[float]] = {name: [] for name in FIGURES}
+    found: dict[str, list[float]] = {name: [] for name in (*target.figures, "log_loss")}
     for seed in range(seeds):
-        fold = fold_of(labels, folds, seed)
+        fold = fold_of(np.array(strata), folds, seed)
         for k in range(folds):
             inside, outside = np.flatnonzero(fold != k).tolist(), np.flatnonzero(fold == k).tolist()
             model = train(part(side, inside), seed)
             answers = outputs(model, [side.digests[i] for i in outside])
-            scores = score(model.builder.probabilities(answers).numpy(), labels[outside], classes)
-            for name in FIGURES:
-                if scores[name] is not None:
-                    found[name].append(scores[name])
+            scores = target.score(model.builder.probabilities(answers).numpy(), labels[outside], intervals=False)
+            for name, values in found.items():
+                if scores.get(name) is not None:
+                    values.append(scores[name])
     figures = {
         name: {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)), "values": values}
         for name, values in found.items()

@@ -16,31 +16,35 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from zoo_core import modalities
+from zoo_core.calibration import Calibration
 from zoo_core.card import Card
-from zoo_core.errors import RunDamaged, RunExists, RunNotFound, TooFewExamples
+from zoo_core.errors import BadOption, RunDamaged, RunExists, RunNotFound, TooFewExamples
 from zoo_core.files import read_json, sha256_file, write_json, write_text
+from zoo_core.modalities import Modality
 from zoo_core.plugins import Plugins
 from zoo_core.recipe import Recipe
 from zoo_core.types import FreezePlan, Phase, Task
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from zoo_core.backbone import Value
     from zoo_core.fit import Model
     from zoo_core.predicting import Predictor
+    from zoo_core.targets import Target
 
 RUN_FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's answer.
+    """One example's answer.
 
     Attributes:
-        path: the file.
-        label: the most probable class.
-        probability: of that class.
-        probabilities: of every class.
+        path: the file, or the place in a table.
+        label: the most probable class; several labels separated by `|`; a number as text.
+        probability: of that class; of several labels the least.
+        probabilities: of every class; empty for a number.
+        value: the number, where that was asked for.
         error: why there is no answer; the rest is then empty.
     """
 
@@ -49,6 +53,12 @@ class Prediction:
     probability: float = 0.0
     probabilities: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
+    value: float | None = None
+
+    @property
+    def row(self) -> list[float]:
+        """What the head gave: the probabilities, or the number."""
+        return list(self.probabilities.values()) if self.value is None else [self.value]
 
 
 class Run:
@@ -87,47 +97,96 @@ class Run:
     def classes(self) -> tuple[str, ...]:
         return tuple(read_json(self.path / "labels.json")["classes"])
 
-    def predict(self, sources: Sequence[str | Path] | str | Path) -> Iterator[Prediction]:
-        """Predict image files, or all images in folders; a bad image gives a prediction with an `error`."""
+    @cached_property
+    def target(self) -> Target:
+        """What it was trained to predict."""
+        from zoo_core import targets
+
+        return targets.read(read_json(self.path / "labels.json"))
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """What was fitted on the validation side."""
+        return Calibration.read(read_json(self.path / "plan.json")["calibration"])
+
+    @property
+    def modality(self) -> Modality:
+        """What it predicts."""
+        return modalities.of(self.card.modality)
+
+    def predict(
+        self,
+        sources: Sequence[str | Path] | Mapping[Path, str] | str | Path,
+        *,
+        calibrated: bool = True,
+        operating_point: bool = False,
+    ) -> Iterator[Prediction]:
+        """Predict files, all that fit in folders, or a table's texts; a bad one gives a prediction with an `error`.
+
+        Args:
+            sources: or what `data.example_files` made of them.
+            calibrated: without it probabilities are as the head gives them.
+            operating_point: call the second of two classes from the threshold on that was chosen on validation.
+
+        Raises:
+            BadOption: the run has no such threshold.
+        """
+        if operating_point and (not calibrated or not self.calibration.thresholds):
+            why = self.calibration.why if calibrated else "it belongs to the calibrated probabilities"
+            raise BadOption(f"{self.path} has no operating point: {why}. Leave --operating-point out.")
         from zoo_core import data, reading
 
-        predictor, spec = self._predictor, self.card.input
+        predictor, target = self._predictor, self.target
+        fitted = self.calibration if calibrated else Calibration()
+        cuts = fitted.thresholds if operating_point or target.kind == "multi-label" else ()
+        reader, device = predictor.model.backbone.reader, predictor.model.device
+        if isinstance(sources, Mapping):
+            names = {str(path): name for path, name in sources.items()}
+        else:
+            given = [sources] if isinstance(sources, str | Path) else sources
+            names = {str(path): name for path, name in data.example_files(given, self.modality).items()}
 
-        def answers(paths: Sequence[str], _: Tensor, x: Tensor) -> list[Prediction]:
-            table = predictor.probabilities(x).cpu().tolist()
-            return [self._answer(path, row) for path, row in zip(paths, table, strict=True)]
+        def answers(paths: Sequence[str], _: Value, x: Value) -> dict[str, Prediction]:
+            table = fitted.apply(target, predictor.probabilities(x).cpu()).tolist()
+            return {path: self._answer(names[path], row, cuts) for path, row in zip(paths, table, strict=True)}
 
-        files = [str(f) for f in data.image_files([sources] if isinstance(sources, str | Path) else sources)]
         failed: dict[str, str] = {}
-        device = predictor.model.device
-        for batch in reading.map_images(answers, files, reading.files(spec), spec, device, failed):
-            yield from batch
+        found = reading.map_examples(answers, list(names), reading.files(reader), reader, device, failed)
+        yield from reading.in_order(found, names, failed)
         for path, reason in failed.items():
-            yield Prediction(path, error=reason)
+            yield Prediction(names[path], error=reason)
 
-    def _answer(self, path: str, row: list[float]) -> Prediction:
-        best = max(range(len(row)), key=row.__getitem__)
-        return Prediction(path, self.classes[best], row[best], dict(zip(self.classes, row, strict=True)))
+    def _answer(self, path: str, row: list[float], cuts: Sequence[float]) -> Prediction:
+        names = self.target.names(row, cuts)
+        if not self.classes:
+            return Prediction(path, names[0], value=row[0])
+        found = dict(zip(self.classes, row, strict=True))
+        return Prediction(path, "|".join(names), min((found[n] for n in names), default=0.0), found)
 
     def evaluate(self, task: Task) -> dict[str, Any]:
         """Figures on labelled data whose classes the run knows; classes are matched by name.
 
         Raises:
             TooFewExamples: a class of the data is none of the run's.
+            BadOption: the labels are of another kind.
         """
         import numpy as np
 
-        from zoo_core.metrics import score
-
+        if task.kind != self.target.kind:
+            raise BadOption(
+                f"{task.source} was read as {task.kind}, but this run is {self.target.kind}. "
+                f"Read it with task={self.target.kind!r}."
+            )
         strange = sorted(set(task.classes) - set(self.classes))
         if strange:
             raise TooFewExamples(
                 f"{task.source} has the class {strange[0]!r}; this run knows {', '.join(self.classes)}."
             )
-        labels = {e.path: self.classes.index(task.classes[e.label]) for e in task.examples}
-        answers = [p for p in self.predict(list(labels)) if not p.error]
-        table = np.array([[p.probabilities[c] for c in self.classes] for p in answers])
-        return score(table, np.array([labels[p.path] for p in answers]), self.classes)
+        texts = {e.path: task.text(e) for e in task.examples}
+        answers = [p for p in self.predict(list(texts)) if not p.error]
+        labels = self.target.labels([texts[p.path] for p in answers]).numpy()
+        cuts = self.calibration.thresholds if self.target.kind == "multi-label" else ()
+        return self.target.score(np.array([p.row for p in answers]), labels, cuts)
 
     @cached_property
     def _predictor(self) -> Predictor:
@@ -138,6 +197,7 @@ class Run:
         from zoo_core import components, device
         from zoo_core.activations import Numbers
         from zoo_core.fit import Model
+        from zoo_core.objective import Objective
         from zoo_core.plugins import discover
         from zoo_core.predicting import Predictor
         from zoo_core.weights import load_backbone
@@ -147,16 +207,17 @@ class Run:
         tensors = load_file(self.path / "model.safetensors")
         plan = read_json(self.path / "plan.json")
         body = load_backbone(self.card, plugins, pretrained=plan["saved_from"] > 0)
-        builder = components.build(plugins, "head", plan["head"])
-        head = builder.build(plan["head_dim"], Task("", self.classes, ()))
+        body.reader = body.reader.restored(plan.get("reader", {}))
+        builder = Objective(components.build(plugins, "head", plan["head"]), self.target)
+        head = builder.build(plan["head_dim"], Task("", self.classes, (), kind=self.target.kind))
         frozen = FreezePlan((Phase(len(body.stages)),), "everything stands still for prediction")
         model = Model(body, head, builder, frozen)
         model.restore(tensors)
         expected = plan["frozen_digest"]
-        if body.digest(plan["depth"]) != expected:
+        if body.digest_of(plan["frozen"]) != expected:
             raise RunDamaged(
                 f"{self.path} was trained on a backbone whose frozen stages have sha256 {expected}, "
-                f"but the weights here give {body.digest(plan['depth'])}. Get the weights that card.json names."
+                f"but the weights here give {body.digest_of(plan['frozen'])}. Get the weights that card.json names."
             )
         where = device.choose(self.recipe.device)
         body.to(where)
@@ -211,19 +272,23 @@ class RunWriter:
         """All files but `COMMIT`; `decided` is what else the plan says: numbers, cache, width of the head's input."""
         from safetensors.torch import save_file
 
+        from zoo_core import targets
+
         body, plan = model.backbone, model.plan
         saved_from = plan.depth if body.pretrained else 0  # random stages are nowhere else
         tensors = {n: t.detach().cpu().contiguous() for n, t in model.trained(saved_from).items()}
         save_file(tensors, self.folder / "model.safetensors", {"backbone_digest": summary["frozen_digest_after"]})
         recipe.save(self.folder / "recipe.toml")
         write_json(self.folder / "card.json", {"name": body.card.name, "card": body.card.to_json()})
-        frozen = {"depth": plan.depth, "saved_from": saved_from, "frozen_digest": summary["frozen_digest_after"]}
+        frozen = {"depth": plan.depth, "frozen": plan.still(len(body.stages)), "saved_from": saved_from}
+        frozen["frozen_digest"] = summary["frozen_digest_after"]
         write_json(self.folder / "plan.json", asdict(plan) | frozen | {"schedule": summary["schedule"]} | decided)
-        write_json(self.folder / "labels.json", {"classes": list(task.classes)})
+        write_json(self.folder / "labels.json", targets.written(model.builder.target))
         write_json(self.folder / "audit.json", {k: summary["data"][k] for k in ("bad", "skipped", "notes", "counts")})
         write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in history))
         write_json(self.folder / "summary.json", summary)
-        self._write_predictions(task, probabilities)
+        cuts = decided["calibration"]["thresholds"] if task.kind == "multi-label" else ()
+        self._write_predictions(task, model.builder.target, probabilities.tolist(), cuts)
 
     def open(self, plugins: Plugins) -> Run:
         """The run as written so far, for checking it before it is committed."""
@@ -243,16 +308,14 @@ class RunWriter:
         else:
             self.folder.rename(self.out)
 
-    def _write_predictions(self, task: Task, probabilities: Any) -> None:
-        rows = zip(task.split("test"), probabilities.tolist(), strict=True)
+    def _write_predictions(self, task: Task, target: Target, answers: list[list[float]], cuts: Sequence[float]) -> None:
         with open(self.folder / "predictions.csv", "w", newline="", encoding="utf-8") as file:
             out = csv.writer(file)
             out.writerow(["path", "label", "predicted", *(f"p:{c}" for c in task.classes)])
-            for example, row in rows:
-                best = task.classes[max(range(len(row)), key=row.__getitem__)]
-                out.writerow(
-                    [example.origin or example.path, task.classes[example.label], best, *(f"{p:.6f}" for p in row)]
-                )
+            for example, row in zip(task.split("test"), answers, strict=True):
+                shares = [f"{p:.6f}" for p in row] if task.classes else []
+                predicted = "|".join(target.names(row, cuts))
+                out.writerow([example.origin or example.path, task.text(example), predicted, *shares])
 
 
 def find_runs(folder: Path) -> list[Run]:

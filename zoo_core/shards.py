@@ -6,34 +6,23 @@ plain files. Nothing is written to a path that the data names.
 
 from __future__ import annotations
 
-import hashlib
 import re
-import shutil
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from zoo_core.decoding import ENDINGS
-from zoo_core.errors import BadManifest, DiskFull, MissingExtra
-from zoo_core.files import parse_json, publishing, read_json
+from zoo_core.errors import BadManifest, MissingExtra
+from zoo_core.files import parse_json, read_json
 from zoo_core.manifests import SIDES, Listing, choose_columns, make_row, parse_columns
-from zoo_core.places import cache_folder
+from zoo_core.members import keep
 from zoo_core.types import Split
 
 SHARDS = (".tar", ".parquet", ".pq")
 _MAX_BYTES = 512 << 20  # of one image or label inside a shard
 _ROWS = 256  # read from a Parquet file at a time
 _LABEL_ENDINGS = ("cls", "label", "class")
-_MAGIC = {
-    b"\xff\xd8": ".jpg",
-    b"\x89PNG": ".png",
-    b"GIF8": ".gif",
-    b"RIFF": ".webp",
-    b"BM": ".bmp",
-    b"II": ".tif",
-    b"MM": ".tif",
-}
 
 
 def is_saved_dataset(folder: Path) -> bool:
@@ -87,28 +76,6 @@ def read_saved_dataset(folder: Path, columns: str | None) -> Listing:
             continue
         _read_saved_split(inside[name], side if len(names) > 1 else None, columns, listing)
     return listing
-
-
-def keep(data: bytes) -> Path:
-    """Copy an image into the cache, named by its bytes alone; one that is there is compared, not trusted.
-
-    Raises:
-        DiskFull: it cannot be written.
-    """
-    ending = next((ending for start, ending in _MAGIC.items() if data.startswith(start)), ".bin")
-    path = cache_folder().absolute() / "members" / f"{hashlib.sha256(data).hexdigest()}{ending}"
-    try:
-        if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
-            return path
-        with publishing(path) as temp:
-            temp.write_bytes(data)
-    except OSError as error:
-        free = shutil.disk_usage(next(p for p in path.parents if p.exists())).free
-        raise DiskFull(
-            f"{path} cannot be written: {error.strerror}. It needs {len(data)} bytes, {free} are free. "
-            f"Free some space, or name another cache folder in ZOO_CACHE."
-        ) from error
-    return path
 
 
 def _sides(files: Sequence[Path]) -> dict[Path, Split]:

@@ -116,15 +116,15 @@ def publish(rows: Sequence[Row], cut: Shelf, pooled: Shelf, widths: Sequence[int
     if features:
         pooled.add(list(features), [torch.stack(list(features.values()))], widths)
     if cut.kind == "pixels":  # gray and colour images of different batches meet in one shard
-        cut.add(names, [stack([row.cut[0] for row in rows])])
+        cut.add(names, [stack(parts) for parts in zip(*(row.cut for row in rows), strict=True)])
     elif cut.kind == "boundary":
         cut.add(names, [_stack_alike(parts) for parts in zip(*(row.cut for row in rows), strict=True)])
 
 
 def stack(rows: Sequence[Tensor]) -> Tensor:
-    """Pixels [C, H, W] to a batch; gray ones spread to the widest."""
+    """Rows of one shape to a batch; of pixels [C, H, W] the gray ones spread to the widest."""
     width = max(row.shape[0] for row in rows)
-    return torch.stack([row.expand(width, -1, -1) for row in rows])
+    return torch.stack([row.expand(width, *row.shape[1:]) for row in rows])
 
 
 def _stack_alike(rows: Sequence[Tensor]) -> Tensor:

@@ -95,26 +95,72 @@ def fit_many(
     return weight.detach(), bias.detach()
 
 
-def ridge(x: Tensor, y: Tensor, n_classes: int, widths: Sequence[int]) -> Solved:
+def ridge(x: Tensor, y: Tensor, n_outputs: int, widths: Sequence[int]) -> Solved:
     """Ridge on the features of all stages (after Head2Toe, Evci et al. 2022, arXiv:2201.03529).
 
-    Strength by leave-one-out. Ridge gives scores, not probabilities: they are multiplied by the factor that
-    makes the softmax of the left-out scores most probable (temperature scaling, Guo et al. 2017).
+    Strength by leave-one-out. Ridge gives scores, not probabilities: for classes they are multiplied by the
+    factor that makes the left-out scores most probable (temperature scaling, Guo et al. 2017).
+
+    Args:
+        y: classes [N], several labels [N, outputs] of 0 and 1, or numbers [N].
     """
     from sklearn.linear_model import RidgeCV
 
     mean, scale = _scales(x, widths)
     z = ((x - mean) * scale).numpy().astype(np.float64)
-    target = 2.0 * F.one_hot(y, n_classes).numpy() - 1.0
+    numbers = y.is_floating_point() and y.ndim == 1
+    target = as_matrix(y, n_outputs).double()
     alphas = np.logspace(-3, 2, 11)
-    model = RidgeCV(alphas, scoring="neg_mean_squared_error", store_cv_results=True).fit(z, target)
+    model = RidgeCV(alphas, scoring="neg_mean_squared_error", store_cv_results=True)
+    model.fit(z, (target if numbers else 2 * target - 1).numpy())
     left_out = torch.from_numpy(model.cv_results_[:, :, int(np.argmin(abs(alphas - model.alpha_)))])
-    factors = torch.logspace(-1, 2, 31)
-    losses = [float(F.cross_entropy(left_out * f, y)) for f in factors.double()]
-    factor = float(factors[int(np.argmin(losses))])
-    weight = torch.from_numpy(factor * model.coef_).float()
-    bias = torch.from_numpy(factor * model.intercept_).float()
-    return _unscaled(weight, bias, mean, scale, float(model.alpha_), {float(model.alpha_): min(losses)})
+    factor, loss = (1.0, float((left_out - target).square().mean())) if numbers else most_probable(left_out, y)
+    weight = torch.from_numpy(factor * model.coef_.reshape(n_outputs, -1)).float()
+    bias = torch.from_numpy(factor * np.reshape(model.intercept_, n_outputs)).float()
+    return _unscaled(weight, bias, mean, scale, float(model.alpha_), {float(model.alpha_): loss})
+
+
+def nearest_mean(x: Tensor, y: Tensor, n_classes: int) -> Solved:
+    """Scores that rank classes by the squared distance to their mean, in standardised features.
+
+    Distances are multiplied by the factor that makes the examples most probable when each is left out of its
+    own class's mean; `strength` is that factor. Classes without examples get a score that never wins.
+    """
+    mean, scale = _scales(x, ())
+    z = (x - mean) * scale
+    count = torch.bincount(y, minlength=n_classes).float()
+    total = torch.zeros(n_classes, z.shape[1]).index_add(0, y, z)
+    means = total / count.clamp_min(1)[:, None]
+    distances = torch.cdist(z, means).square()
+    own = count[y]
+    # without itself a class's mean lies further off, by the factor n / (n - 1); a class of one has no other mean
+    rows = torch.arange(len(y))
+    distances[rows, y] *= (own / (own - 1).clamp_min(1)).square()
+    distances[:, count == 0] = float(distances.max()) * 2
+    alone = own < 2
+    some = ~alone if bool((~alone).any()) else torch.ones_like(alone)
+    factor, loss = most_probable(-distances[some] / z.shape[1], y[some])
+    factor /= z.shape[1]
+    bias = -factor * means.square().sum(1)
+    bias[count == 0] = float(bias.min()) - factor * 2 * float(distances.max())
+    return _unscaled(2 * factor * means, bias, mean, scale, factor, {factor: loss})
+
+
+def most_probable(scores: Tensor, y: Tensor) -> tuple[float, float]:
+    """The factor on scores [N, outputs] that makes classes [N] or labels [N, outputs] most probable; its log loss."""
+    factors = torch.logspace(-1, 2, 31).double()
+    several = y.is_floating_point()
+    loss = F.binary_cross_entropy_with_logits if several else F.cross_entropy
+    losses = [float(loss(scores.double() * f, y.double() if several else y)) for f in factors]
+    best = int(np.argmin(losses))
+    return float(factors[best].float()), losses[best]
+
+
+def as_matrix(labels: Tensor, n_outputs: int) -> Tensor:
+    """Classes [N], several labels [N, outputs] or numbers [N] as what a regression aims at [N, outputs]."""
+    if labels.is_floating_point():
+        return labels.reshape(len(labels), n_outputs)
+    return F.one_hot(labels, n_outputs).float()
 
 
 def fold_of(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:

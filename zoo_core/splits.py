@@ -78,7 +78,7 @@ def _findings(examples: Sequence[Example], near: Mapping[str, str], sides: Seque
     """Sentences about copies that stand on two sides or under two labels."""
     copies = [e.digest for e in examples]
     alike = [near.get(digest, digest) for digest in copies]
-    labels = [e.label for e in examples]
+    labels = [(e.label, e.text) for e in examples]
     notes = []
     leaks, near_leaks = _several(copies, sides), _several(alike, sides)
     if leaks:

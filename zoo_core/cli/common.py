@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from zoo_core.errors import PluginBroken
+from zoo_core.errors import PluginBroken, printable
 from zoo_core.layers import Registry, load_registry
 from zoo_core.plugins import Plugins, strict
 
@@ -43,7 +43,7 @@ def registry(plugins: Plugins, project: Path | None = None) -> Registry:
     """The registry, with one line on stderr for each layer that cannot be read."""
     found = load_registry(plugins, project)
     for problem in found.problems:
-        click.echo(f"zoo: {problem}", err=True)
+        click.echo(f"zoo: {printable(problem)}", err=True)
     return found
 
 

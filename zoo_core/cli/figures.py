@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -12,39 +13,101 @@ from zoo_core.runs import Run
 _NAMES = {
     "majority": "majority class",
     "knn": "20 nearest neighbours",
-    "linear_probe": "linear probe (logistic)",
+    "linear_probe": "linear probe",
     "multi_stage": "ridge on all stages",
 }
+_DETAILS = {"recall": "recall", "average_precision": "average precision"}
 
 
 def print_run(run: Run) -> None:
-    """Test figures beside the baselines, time, and where the run lies."""
-    summary = run.summary
-    own = (f"this run ({summary['freeze']['requested']})", *_cells(summary["test"]))
-    rows = [own, *((_NAMES[k], *_cells(v)) for k, v in summary["baselines"].items())]
+    """Test figures beside the baselines, what they can and cannot say, time, and where the run lies."""
+    summary, figures = run.summary, run.target.figures
+    own = (f"this run ({summary['freeze']['requested']})", *_cells(summary["test"], figures))
+    rows = [own, *((_name(run, k), *_cells(v, figures)) for k, v in summary["baselines"].items())]
     if not summary["pretrained"]:
         click.echo("\nThe backbone's weights were random, as asked; the baselines below use its random features.")
-    click.echo(f"\nTest side, {summary['data']['n_test']} images, looked at once:")
-    table(("", "accuracy (95 % interval)", "balanced", "ROC AUC"), rows)
-    seconds, cache = summary["seconds"], summary["cache"]
-    parts = ", ".join(f"{k} {v:.1f}" for k, v in seconds.items() if k != "total")
-    click.echo(f"\nTime      {seconds['total']:.1f} s ({parts})")
-    click.echo(f"Cache     {cache['hits']} images found, {cache['misses']} computed, {cache['bytes'] / 1e6:.0f} MB")
-    click.echo(f"Frozen    digest before and after is the same: {summary['frozen_digest_after'][:16]}...")
-    click.echo(f"Run       {run.path}")
+    click.echo(f"\nTest side, {summary['data']['n_test']} {run.modality.plural}, looked at once:")
+    table(("", *_headings(figures)), rows)
+    click.echo()
+    for name, line in _lines(run).items():
+        if line:
+            click.echo(f"{name:<10}{line}")
 
 
-def print_scores(scores: dict[str, Any]) -> None:
+def print_scores(scores: Mapping[str, Any], run: Run) -> None:
     """One set of figures."""
-    table(("images", "accuracy (95 % interval)", "balanced", "ROC AUC"), [(scores["n"], *_cells(scores))])
-    table(("class", "recall"), [(name, f"{value:.3f}") for name, value in scores["recall"].items()])
+    figures = run.target.figures
+    table((run.modality.plural, *_headings(figures)), [(scores["n"], *_cells(scores, figures))])
+    for key, heading in _DETAILS.items():
+        if key in scores:
+            table(("class", heading), [(name, f"{value:.3f}") for name, value in scores[key].items()])
 
 
-def _cells(scores: dict[str, Any]) -> tuple[str, str, str]:
-    low, high = scores["accuracy_ci"]
-    auroc = scores["auroc"]
+def headline(run: Run) -> str:
+    """The first figure of a run, with its name."""
+    key, name = next(iter(run.target.figures.items()))
+    return f"{name} {_number(run.metrics[key])}"
+
+
+def _lines(run: Run) -> dict[str, str]:
+    """What is said below the table, by its first word; empty lines are left out."""
+    from zoo_core import learning_curve, resolution
+
+    summary = run.summary
+    seconds, cache, rival = summary["seconds"], summary["cache"], summary["resolution"]
+    parts = ", ".join(f"{k} {v:.1f}" for k, v in seconds.items() if k != "total")
+    return {
+        "Warning": resolution.sentence(rival, _name(run, rival["rival"]), rival["unit"], run.modality.plural),
+        "Learning": learning_curve.sentence(summary["learning_curve"]),
+        "Calibrate": _calibration(summary["calibration"]),
+        "Threshold": _threshold(run),
+        "Head": summary["head_note"],
+        "Time": f"{seconds['total']:.1f} s ({parts})",
+        "Cache": f"{cache['hits']} {run.modality.plural} found, {cache['misses']} computed, "
+        f"{cache['bytes'] / 1e6:.0f} MB",
+        "Frozen": f"digest before and after is the same: {summary['frozen_digest_after'][:16]}...",
+        "Run": str(run.path),
+    }
+
+
+def _calibration(found: Mapping[str, Any]) -> str:
+    if found["temperature"] == 1.0 or "ece" not in found:
+        return ""
+    before, after = found["ece"]["before"], found["ece"]["after"]
+    text = f"temperature {found['temperature']:.2f}, {found['why']}"
+    return f"{text}; calibration error on the test side {before:.3f} before, {after:.3f} after"
+
+
+def _threshold(run: Run) -> str:
+    found = run.summary.get("operating_point")
+    if not found:
+        return ""
     return (
-        f"{scores['accuracy']:.3f} ({low:.3f} to {high:.3f})",
-        f"{scores['balanced_accuracy']:.3f}",
-        "-" if auroc is None else f"{auroc:.3f}",
+        f"{run.classes[1]} from {found['threshold']:.2f} on, chosen on the validation side: "
+        f"sensitivity {_number(found['sensitivity'], found['intervals'].get('sensitivity'))}, "
+        f"specificity {_number(found['specificity'], found['intervals'].get('specificity'))}; "
+        "predict with --operating-point"
     )
+
+
+def _name(run: Run, baseline: str) -> str:
+    if baseline == "majority" and run.target.kind in ("multi-label", "regression"):
+        return "mean of the training side"
+    return _NAMES[baseline]
+
+
+def _headings(figures: Mapping[str, str]) -> list[str]:
+    first, *others = figures.values()
+    return [f"{first} (95 % interval)", *others]
+
+
+def _cells(scores: Mapping[str, Any], figures: Mapping[str, str]) -> list[str]:
+    intervals = scores["intervals"] | {"accuracy": scores.get("accuracy_ci")}
+    return [_number(scores[key], intervals.get(key)) for key in figures]
+
+
+def _number(value: float | None, interval: list[float] | None = None) -> str:
+    if value is None:
+        return "-"
+    within = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    return f"{value:.3f}{within}"

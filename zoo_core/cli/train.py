@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,18 @@ from zoo_core.cli.common import as_json, each, emit, installed, registry, regist
 from zoo_core.errors import BadOption
 from zoo_core.recipe import Recipe, field_names
 
-_RECIPE_OPTIONS = (
+REQUEST_OPTIONS = (
+    click.argument("data", required=False),
     click.option("-b", "--backbone", help="Card name; see zoo list."),
     click.option("--freeze", help="Freeze strategy, e.g. head-only, last:2, full; see zoo strategies."),
     click.option("--head", help="Head, e.g. linear."),
     click.option("--regime", help="Data regime, e.g. new-only."),
     click.option("--columns", help="A table's columns, such as path=file,label=class; guessed where not given."),
+    click.option(
+        "--task",
+        type=click.Choice(["auto", "single-label", "multi-label", "regression", "ordinal"]),
+        help="What a table's labels are; guessed and said where not given.",
+    ),
     click.option("--old", help="The old task's data, for regimes that mix it in."),
     click.option("--epochs", type=int, help="Passes over the training side."),
     click.option("--budget", help="Time for training: 90s, 10m, 1h."),
@@ -34,28 +39,30 @@ _RECIPE_OPTIONS = (
     click.option("--views", type=int, help="How many views of each training image."),
     click.option("--folds", type=int, help="Cross-validate on cached values, for the spread of the figures."),
     click.option("--seeds", type=int, help="Repeat with this many seeds, for the spread of the figures."),
+    click.option(
+        "--balance",
+        type=click.Choice(["none", "sampler", "loss", "logit-adjust"]),
+        help="Uneven classes: draw them equally, weigh the loss, or adjust the outputs.",
+    ),
+    click.option("--class-weights", metavar="CLASS=WEIGHT,...", help="Weights in the loss; 1 where not named."),
+    click.option("--calibrate/--no-calibrate", default=None, help="Fit a temperature on the validation side."),
     click.option("--on-bad-image", type=click.Choice(["skip", "fail"]), help="Leave out and list, or stop."),
+    click.option("--prefer", type=click.Choice(["accuracy", "speed"]), help="For auto: whose is the burden of proof."),
+    click.option("--auto-budget", help="For auto: time for its trials, such as 5m."),
+    click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A TOML recipe to start from."),
+    click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set any field of the recipe."),
 )
+"""What a run is asked for, here and in `zoo plan`; read by `recipe_of`."""
 
 
 @click.command("finetune")
-@click.argument("data", required=False)
-@each(_RECIPE_OPTIONS)
-@click.option("--prefer", type=click.Choice(["accuracy", "speed"]), help="For auto: on whom the burden of proof lies.")
-@click.option("--auto-budget", help="For auto: time for its trials, such as 5m.")
-@click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A TOML recipe to start from.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set any field of the recipe.")
+@each(REQUEST_OPTIONS)
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder. Default: runs/ and the recipe's name.")
 @click.option("--force", is_flag=True, help="Replace a run that is there.")
 @click.option("--dry-run", is_flag=True, help="Print the recipe and the plan; train nothing.")
 @registry_option
 @as_json
 def finetune_command(
-    data: str | None,
-    recipe_file: Path | None,
-    prefer: str | None,
-    auto_budget: str | None,
-    settings: tuple[str, ...],
     out: Path | None,
     force: bool,
     dry_run: bool,
@@ -73,20 +80,20 @@ def finetune_command(
       zoo finetune photos/ -b cnn/tf_efficientnet_lite0.in1k --freeze auto --prefer speed
       zoo finetune photos/ -b cnn/tf_efficientnet_lite0.in1k --freeze full --dry-run
     """
-    given = {k: v for k, v in ({"data": data} | options).items() if v is not None and k in field_names()}
-    recipe = Recipe.load(recipe_file, settings, **given) if recipe_file else Recipe.of(given, settings)
-    recipe = _auto_options(recipe, {"prefer": prefer, "budget": auto_budget})
-    plugins = installed()
+    recipe, plugins = recipe_of(**options), installed()
     cards = registry(plugins, registry_file)
 
     from zoo_core import engine
     from zoo_core.console import Terminal
 
     if dry_run:
+        from zoo_core.cli.plan import report_of, say_costs
+
         preview = engine.prepare(recipe, cards, plugins, Terminal())
         engine.say_plan(preview, Terminal())
-        plan = {"plan": asdict(preview.plan), "schedule": asdict(preview.schedule)}
-        emit({"recipe": asdict(recipe)} | plan) if as_json else click.echo(recipe.to_toml(), nl=False)
+        report = report_of(recipe, preview)
+        say_costs(report, Terminal())
+        emit(report) if as_json else click.echo(recipe.to_toml(), nl=False)
         return
     run = engine.finetune(
         recipe, cards, plugins, out or Path("runs") / recipe.run_name, console=Terminal(), force=force
@@ -97,6 +104,19 @@ def finetune_command(
     from zoo_core.cli.figures import print_run
 
     print_run(run)
+
+
+def recipe_of(
+    recipe_file: Path | None,
+    settings: tuple[str, ...],
+    prefer: str | None,
+    auto_budget: str | None,
+    **options: Any,
+) -> Recipe:
+    """The recipe that `REQUEST_OPTIONS` ask for."""
+    given = {k: v for k, v in options.items() if v is not None and k in field_names()}
+    recipe = Recipe.load(recipe_file, settings, **given) if recipe_file else Recipe.of(given, settings)
+    return _auto_options(recipe, {"prefer": prefer, "budget": auto_budget})
 
 
 def _auto_options(recipe: Recipe, given: dict[str, str | None]) -> Recipe:

@@ -45,13 +45,13 @@ def eval_command(run_folder: Path, data: str, columns: str | None, as_json: bool
 
     run = Run(run_folder)
     console = Terminal()
-    task = scan(data, columns=columns, console=console, for_training=False)
+    task = scan(data, columns=columns, console=console, for_training=False, modality=run.modality, task=run.target.kind)
     scores = run.evaluate(task)
     for note in task.notes:
         console.say(f"zoo: {note}")
     for path, reason in task.bad.items():
         console.say(f"zoo: {path}: {reason}")
-    emit(scores | {"bad": dict(task.bad)}) if as_json else print_scores(scores)
+    emit(scores | {"bad": dict(task.bad)}) if as_json else print_scores(scores, run)
 
 
 @click.command("predict")
@@ -60,7 +60,17 @@ def eval_command(run_folder: Path, data: str, columns: str | None, as_json: bool
 @click.option("--csv", "as_csv", is_flag=True, help="CSV with the probability of every class.")
 @click.option("--json", "--jsonl", "as_jsonl", is_flag=True, help="One JSON object a line.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A .csv or .jsonl file for the results.")
-def predict_command(run_folder: Path, files: tuple[str, ...], as_csv: bool, as_jsonl: bool, out: Path | None) -> None:
+@click.option("--uncalibrated", is_flag=True, help="Probabilities as the head gives them, without the temperature.")
+@click.option("--operating-point", is_flag=True, help="Of two classes call the second from the run's threshold on.")
+def predict_command(
+    run_folder: Path,
+    files: tuple[str, ...],
+    as_csv: bool,
+    as_jsonl: bool,
+    out: Path | None,
+    uncalibrated: bool,
+    operating_point: bool,
+) -> None:
     """Predict image files, or all images in folders; results are printed as they are computed.
 
     Images that cannot be read are listed with the reason on stderr at the end, and have a line with an `error` in
@@ -70,22 +80,22 @@ def predict_command(run_folder: Path, files: tuple[str, ...], as_csv: bool, as_j
     Examples:
       zoo predict runs/photos-last-1a2b3c4d a.jpg b.png
       zoo predict runs/photos-last-1a2b3c4d folder/ --csv > answers.csv
-      zoo predict runs/photos-last-1a2b3c4d folder/ --out answers.jsonl
+      zoo predict runs/photos-last-1a2b3c4d folder/ --out answers.jsonl --uncalibrated
     """
     from zoo_core.console import Console, Terminal
-    from zoo_core.data import image_files
+    from zoo_core.data import example_files
     from zoo_core.runs import Run
 
     form = _form(as_csv, as_jsonl, out)
     run = Run(run_folder)
-    found = image_files(files)
+    found = example_files(files, run.modality)
     seen = out is None and sys.stdout.isatty()  # the results themselves show how far it is
     console = Terminal() if sys.stderr.isatty() and not seen else Console()
     failed: list[Prediction] = []
     started, first = time.monotonic(), 0.0
     with _sink(out) as stream, console.track("Predicting", len(found)) as advance:
         write = _writer(form, stream, run.classes)
-        for prediction in run.predict(found):
+        for prediction in run.predict(found, calibrated=not uncalibrated, operating_point=operating_point):
             first = first or time.monotonic() - started
             write(prediction)
             advance(1)
@@ -95,9 +105,9 @@ def predict_command(run_folder: Path, files: tuple[str, ...], as_csv: bool, as_j
     for prediction in failed:
         click.echo(f"zoo: {prediction.path}: {prediction.error}", err=True)
     lost = f", {len(failed)} of them could not be read" if failed else ""
-    speed = len(found) / max(seconds, 1e-9)
+    speed, plural = len(found) / max(seconds, 1e-9), run.modality.plural
     click.echo(
-        f"zoo: {len(found)} images in {seconds:.1f} s{lost}: {speed:.0f} images a second, "
+        f"zoo: {len(found)} {plural} in {seconds:.1f} s{lost}: {speed:.0f} {plural} a second, "
         f"the first after {first:.1f} s",
         err=True,
     )
@@ -138,7 +148,8 @@ def _writer(form: Form, stream: IO[str], classes: Sequence[str]) -> Callable[[Pr
 
     def text(p: Prediction) -> None:
         if not p.error:
-            stream.write(f"{p.path}  {p.label}  {p.probability:.3f}\n")
+            shown = p.label or "-"
+            stream.write(f"{p.path}  {shown}  {p.probability:.3f}\n" if p.probabilities else f"{p.path}  {shown}\n")
 
     def cells(p: Prediction) -> None:
         rows.writerow(
@@ -175,24 +186,25 @@ def runs_command() -> None:
 @as_json
 def runs_ls(folder: Path, as_json: bool) -> None:
     """List the finished runs in FOLDER (default: runs)."""
+    from zoo_core.cli.figures import headline
     from zoo_core.runs import find_runs
 
-    summaries = [run.summary for run in find_runs(folder)]
+    found = find_runs(folder)
     if as_json:
-        emit(summaries)
+        emit([run.summary for run in found])
         return
     rows = [
         (
-            s["run"],
-            s["backbone"],
-            s["freeze"]["requested"],
-            s["head"],
-            f"{s['test']['accuracy']:.3f}",
-            f"{s['seconds']['total']:.0f} s",
+            run.summary["run"],
+            run.summary["backbone"],
+            run.summary["freeze"]["requested"],
+            run.summary["head"],
+            headline(run),
+            f"{run.summary['seconds']['total']:.0f} s",
         )
-        for s in summaries
+        for run in found
     ]
-    table(("run", "backbone", "freeze", "head", "test accuracy", "time"), rows)
+    table(("run", "backbone", "freeze", "head", "test side", "time"), rows)
     if not rows:
         click.echo(f"No finished run in {folder}. Make one with 'zoo finetune'.", err=True)
 

@@ -61,9 +61,47 @@ def is_pure(component: Component) -> None:
     expect(not changed, " ".join(f"plan() {note}" for note in changed))
 
 
+def what_it_adds_is_merged(component: Component) -> str:
+    """What it adds to stages trains, and is merged afterwards: the names from before, and the outputs to 1e-5."""
+    import torch
+    from torch import nn
+
+    strategy = component.make()
+    if not hasattr(strategy, "adapt"):
+        return "adds nothing"
+    torch.manual_seed(0)
+    first = nn.Sequential(nn.Conv2d(3, 64, 3), nn.BatchNorm2d(64), nn.ReLU())
+    second = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 64), nn.LayerNorm(64))
+    whole, images = nn.Sequential(first, second).eval(), torch.randn(8, 3, 8, 8)
+    plain, before = {id(p) for p in whole.parameters()}, whole(images)
+    names = set(whole.state_dict())
+    try:
+        merge = strategy.adapt([first, second])
+    except ZooError as error:
+        raise Skip(f"with default options it refuses the kit's stages: {error}") from error
+    expect(torch.allclose(whole(images), before, atol=1e-5), "adapted stages give other outputs before any training.")
+    added = [p for p in whole.parameters() if id(p) not in plain]
+    expect(added, "adapt() adds no parameter.")
+    optimiser = torch.optim.SGD(added, lr=0.1)
+    for _ in range(3):  # adapters that begin at zero move one after the other
+        loss: Any = whole(images)[:, 0].square().mean()
+        loss.backward()
+        optimiser.step()
+    trained = whole(images).detach()
+    merge()
+    differs = sorted(names ^ set(whole.state_dict()))
+    expect(not differs, f"after the merge the names differ by {', '.join(differs)}.")
+    worst = float((whole(images).detach() - trained).abs().max())
+    expect(worst <= 1e-5, f"after the merge the outputs differ by {worst:.2g}; expected at most 1e-5.")
+    expect(not torch.equal(trained, before), "what it adds does not train: no gradient moves the outputs.")
+    return f"{len(added)} tensors, outputs differ by {worst:.1g}"
+
+
 def _plan(component: Component, length: int) -> FreezePlan:
     """The checked plan for a chain of that length."""
-    stages = tuple(StageInfo(f"stage{i}", parameters=100 * (i + 1), norm_buffers=2) for i in range(length))
+    stages = tuple(
+        StageInfo(f"stage{i}", 100 * (i + 1), 2, norm_parameters=20, bias_parameters=10) for i in range(length)
+    )
     strategy = component.make()
     try:
         plan = strategy.plan(stages, _task(strategy, stages))
@@ -104,4 +142,5 @@ CHECKS = (
     shares_fit_the_budget,
     gives_a_reason,
     is_pure,
+    what_it_adds_is_merged,
 )

@@ -35,8 +35,11 @@ def takes_one_example(component: Component) -> None:
 
 
 def gradients_reach_the_weights(component: Component) -> str:
-    """Every parameter gets a gradient, and one of them is not zero."""
+    """Every parameter gets a gradient, and one of them is not zero; a head without any is solved at once."""
     builder, module, features, labels = _made(component)
+    if not list(module.parameters()):
+        expect(getattr(builder, "solves", False), "it has no parameters; expected some, or `solves` and a method.")
+        return "no parameters: it is solved at once"
     builder.loss(module(features), labels).mean().backward()
     parameters = dict(module.named_parameters())
     lacking = [name for name, p in parameters.items() if p.requires_grad and p.grad is None]
@@ -61,7 +64,7 @@ def state_survives_saving(component: Component) -> None:
     import torch
 
     builder, module, features, labels = _made(component)
-    _train(builder, module, features, labels, steps=3)
+    _learn(builder, module, features, labels, steps=3)
     again = builder.build(WIDTH, task())
     again.load_state_dict(module.state_dict())
     with torch.no_grad():
@@ -82,10 +85,7 @@ def labels_are_kept(component: Component) -> str:
     import torch
 
     builder, module, features, labels = _made(component)
-    if getattr(builder, "solves", False):
-        builder.solve(module, features, labels, (WIDTH,))
-    else:
-        _train(builder, module, features, labels, steps=100)
+    _learn(builder, module, features, labels, steps=100)
     with torch.no_grad():
         guesses = builder.probabilities(module.eval()(features)).argmax(1)
     right = float((guesses == labels).float().mean())
@@ -94,7 +94,10 @@ def labels_are_kept(component: Component) -> str:
 
 
 def _made(component: Component) -> tuple[Any, Any, Tensor, Tensor]:
-    """Builder, module, features [30, D] of three clusters, labels [30]; all from one seed."""
+    """Builder, module, features [30, D] of three clusters, labels [30]; all from one seed.
+
+    A head that reads positions gets four of them [30, 4, D].
+    """
     import torch
 
     builder = component.make()
@@ -102,13 +105,19 @@ def _made(component: Component) -> tuple[Any, Any, Tensor, Tensor]:
     labels = torch.arange(30) % len(CLASSES)
     features = torch.randn(30, WIDTH)
     features[torch.arange(30), labels] += 6
+    if getattr(builder, "reads_positions", False):
+        features = features[:, None].repeat(1, 4, 1)
     torch.manual_seed(1)
     return builder, builder.build(WIDTH, task()), features, labels
 
 
-def _train(builder: Any, module: Any, features: Tensor, labels: Tensor, steps: int) -> None:
+def _learn(builder: Any, module: Any, features: Tensor, labels: Tensor, steps: int) -> None:
+    """As a run would: solved at once where the head says so, else trained step by step."""
     import torch
 
+    if getattr(builder, "solves", False):
+        builder.solve(module, features, labels, (WIDTH,))
+        return
     optimiser = torch.optim.AdamW(module.parameters(), lr=0.03)
     module.train()
     for _ in range(steps):

@@ -1,0 +1,122 @@
+"""Cards and weights in one folder, to carry to a machine without network: `zoo bundle`.
+
+`cards.json` is a registry file, `weights/` holds each file under its own sha256. Whoever opens a bundle
+trusts nothing in it: cards are read strictly, weights are looked up by digest and hashed on the way in.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from zoo_core.card import Card, Source
+from zoo_core.console import Console
+from zoo_core.entries import entry_path, refuse_links
+from zoo_core.errors import BadBundle, BadOption, CardExists, FolderExists, WeightsMissing, ZooError
+from zoo_core.files import read_json, sha256_file, write_json
+from zoo_core.layers import SCHEMA, Registry, cards_of, entry_folder, user_file
+from zoo_core.registering import publish_card
+from zoo_core.weight_store import keep_copy, stored
+from zoo_core.weights import checked_digest, locate, missing
+
+CARDS, WEIGHTS = "cards.json", "weights"
+
+
+def bundle(registry: Registry, names: Sequence[str], out: Path, console: Console | None = None) -> list[Card]:
+    """Write cards and their weights, checked, into a new folder; it is there whole or not at all.
+
+    Returns:
+        The cards as the bundle has them: their first source is the file beside them.
+
+    Raises:
+        FolderExists: `out` is there.
+        ClosedModel, WeightsMissing, DigestMismatch: of one of the cards; nothing is then left.
+    """
+    if not names:
+        raise BadOption("bundle needs NAME... and --out DIR, or --from DIR. See zoo bundle --help.")
+    if out.exists():
+        raise FolderExists(f"{out} is already there. Give another --out.")
+    part = out.with_name(f"{out.name}.unfinished")
+    shutil.rmtree(part, ignore_errors=True)  # left by a bundle that was stopped
+    try:
+        with (console or Console()).track("Bundling", len(names)) as advance:
+            cards = []
+            for name in dict.fromkeys(names):
+                cards.append(_packed(registry.get(name).usable(), part))
+                advance(1)
+        needs = sorted({card.package for card in cards if card.package})
+        entries = {card.name: card.to_json() for card in cards}
+        write_json(part / CARDS, {"schema": SCHEMA, "cards": entries, "x-needs": needs})
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return cards
+
+
+def unbundle(folder: Path, file: Path | None = None, *, force: bool = False) -> list[Card]:
+    """Take cards and weights of a bundle over into this machine's store and registry.
+
+    Args:
+        file: the registry file beside which the cards are kept; the user's where not given.
+        force: replace entries of the same names in that layer.
+
+    Raises:
+        BadBundle: it is no bundle, or its files are not what its cards say; nothing is then registered.
+        CardExists: the layer has another entry of one of the names; nothing is then registered.
+    """
+    file = file or user_file()
+    try:
+        refuse_links(folder / CARDS)
+        cards = [
+            Card.from_json(name, entry) for name, entry in cards_of(read_json(folder / CARDS), folder / CARDS).items()
+        ]
+    except OSError as error:
+        raise BadBundle(f"{folder} is no bundle: {error}. Expected a folder that zoo bundle --out wrote.") from error
+    new = [card for card in cards if not _same(card, file)]
+    for card in new:
+        if not force and entry_path(entry_folder(file), card.name).exists():
+            raise CardExists(f"{card.name} is registered already, in {entry_folder(file)}. Replace it with --force.")
+    for card in cards:
+        _unpack(card, folder)
+    for card in new:
+        publish_card(card, file, force=force)
+    return cards
+
+
+def _packed(card: Card, part: Path) -> Card:
+    """Copy a card's weights into the bundle; the card with that file as its first source."""
+    for source in card.sources:
+        path = locate(source)
+        if path:
+            sha = checked_digest(path, source)
+            copy = keep_copy(path, part / WEIGHTS)
+            if copy.stem != sha:
+                raise BadBundle(f"{path} changed while it was copied. Type the command again.")
+            here = Source(f"store:{sha}", sha, copy.stat().st_size, source.mapping)
+            others = (other for other in card.sources if not other.uri.startswith(("file:", "store:")))
+            return replace(card, sources=(here, *others))
+    raise WeightsMissing(missing(card))
+
+
+def _unpack(card: Card, folder: Path) -> None:
+    """Copy a card's weights into the store, if they are what the card says."""
+    first = card.sources[0] if card.sources else Source("")
+    if first.uri != f"store:{first.sha256}" or not first.sha256:
+        raise BadBundle(f"{folder}: the card {card.name} names no file of the bundle. Bundle it again.")
+    path = stored(first.sha256, folder / WEIGHTS)
+    if path is None:
+        raise BadBundle(f"{folder}: the weights of {card.name}, sha256 {first.sha256}, are not in it. Bundle it again.")
+    found = sha256_file(path)
+    if found != first.sha256 or keep_copy(path).stem != found:
+        raise BadBundle(f"{path} is damaged: it has sha256 {found}. Copy the bundle again.")
+
+
+def _same(card: Card, file: Path) -> bool:
+    """Whether the layer has this very card already."""
+    path = entry_path(entry_folder(file), card.name)
+    try:
+        return path.exists() and cards_of(read_json(path), path).get(card.name) == card.to_json()
+    except ZooError:
+        return False

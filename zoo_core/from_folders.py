@@ -1,0 +1,206 @@
+"""Folders of weights and configuration as timm, open_clip and the Hugging Face hub lay them out. No torch here.
+
+A folder says what its files hold; file names are looked up in it by the layout's own names, never taken
+from the configuration.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from zoo_core.card import Card, Facet, Openness
+from zoo_core.errors import BadCard, NotAModelFolder, ZooError, shown
+from zoo_core.files import read_json
+from zoo_core.layers import Registry
+from zoo_core.registering import weights_facet
+from zoo_core.weights import local_source
+
+_TIMM_ARGUMENTS = {"num_classes", "in_chans", "global_pool", "img_size"}
+_CLIP_MODES = {"shortest": "center", "squash": "squash", "longest": "border"}
+_NO_LICENCE = ("", "other", "unknown")
+
+
+def card_of_folder(folder: Path, base: Card, registry: Registry, *, sized: bool, liked: bool) -> Card:
+    """The card of a folder's weights; what `base` states goes before what the folder says.
+
+    Args:
+        base: from the user: perhaps a provider, an architecture, or all of another card.
+        registry: where a card of the same architecture tells provider and package.
+        sized: the user gave the input's size.
+        liked: `base` is another card, whose preprocessing is the user's choice.
+
+    Raises:
+        NotAModelFolder: no known layout, or no provider can be told.
+        WeightsMissing: it holds no weights file of its layout.
+    """
+    if not folder.is_dir():
+        raise NotAModelFolder(f"{folder} is no folder. For a single file type: zoo register NAME --weights {folder}")
+    if (folder / "open_clip_config.json").is_file():
+        names: tuple[str, ...] = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+        config = _object(folder / "open_clip_config.json")
+        found = _open_clip(config, folder, any_tower=bool(base.architecture))
+    elif (folder / "config.json").is_file():
+        names = ("model.safetensors", "pytorch_model.bin")
+        config = _object(folder / "config.json")
+        found = _timm(config, folder) if "architecture" in config else _transformers(config)
+    else:
+        raise NotAModelFolder(
+            f"{folder} holds neither config.json (timm, Hugging Face) nor open_clip_config.json (open_clip). "
+            "Type: zoo register NAME --like CARD --weights FILE"
+        )
+    files = [folder / name for name in names if (folder / name).is_file()]
+    if not files:
+        more = ", only in parts: save it as one file" if any(folder.glob("*.index.json")) else ""
+        raise NotAModelFolder(f"{folder} holds no {' or '.join(names)}{more}.")
+    spec = base.input if liked else replace(found.input, size=base.input.size) if sized else found.input
+    card = replace(
+        found,
+        architecture=base.architecture or found.architecture,
+        provider=base.provider,
+        package=base.package,
+        modality=base.modality if liked else found.modality,
+        input=spec,
+        sources=(local_source(files[0]),),
+    )
+    kin = base if liked else _kin(card, registry)
+    if kin is None:
+        raise NotAModelFolder(
+            f"{folder} is of the architecture {shown(card.architecture)}, which no card has. Add --like CARD, or "
+            "--provider and --architecture."
+        )
+    same = kin.input.size == card.input.size  # of another size, positions are other parameters
+    weights = found.openness.weights if found.openness.weights.licence else weights_facet(_stated_licence(folder))
+    return replace(
+        card,
+        provider=card.provider or kin.provider,
+        package=card.package or kin.package,
+        modality=kin.modality,
+        feature_dim=kin.feature_dim,
+        parameters=kin.parameters if same else 0,
+        stages=kin.stages,
+        classifier=found.classifier or kin.classifier,
+        openness=Openness(kin.openness.code, weights, Facet()),
+    )
+
+
+def _timm(config: dict[str, Any], folder: Path) -> Card:
+    """What timm's `save_for_hf` wrote; older ones have everything on one level."""
+    about = config.get("pretrained_cfg", config)
+    if not isinstance(about, dict) or not isinstance(config["architecture"], str):
+        raise NotAModelFolder(f"{folder / 'config.json'}: expected timm's architecture and pretrained_cfg.")
+    strange = sorted((config.get("model_args") or {}).keys() - _TIMM_ARGUMENTS)
+    if strange:
+        raise NotAModelFolder(
+            f"{folder / 'config.json'}: the model was built with {shown(strange[0])}, which a card cannot say; "
+            "expected an architecture as timm names it."
+        )
+    heads = about.get("classifier") or ()
+    given = {"size": about.get("input_size"), "crop": about.get("crop_pct"), "crop_mode": about.get("crop_mode")}
+    given |= {key: about.get(key) for key in ("mean", "std", "interpolation")}
+    if given["interpolation"] == "random":
+        given["interpolation"] = "bicubic"  # drawn at random in training; timm evaluates with bicubic
+    entry = {
+        "provider": "timm",
+        "architecture": config["architecture"],
+        "input": {key: value for key, value in given.items() if value is not None},
+        "classifier": [heads] if isinstance(heads, str) else list(heads),
+    }
+    card = _card(entry, folder / "config.json")
+    return replace(card, openness=Openness(weights=weights_facet(_licence(about.get("license")))))
+
+
+def _open_clip(config: dict[str, Any], folder: Path, any_tower: bool) -> Card:
+    """What open_clip's `save_for_hf` wrote; it does not name the model, whose configuration is looked up."""
+    model, view = config.get("model_cfg"), config.get("preprocess_cfg") or {}
+    if not isinstance(model, dict) or not isinstance(model.get("vision_cfg"), dict) or not isinstance(view, dict):
+        raise NotAModelFolder(f"{folder / 'open_clip_config.json'}: expected model_cfg with vision_cfg.")
+    names = [name for name, known in _open_clip_models() if _tower(known) == _tower(model)]
+    if not names and not any_tower:
+        raise NotAModelFolder(
+            f"{folder} is no image tower that the installed open_clip knows. Add --architecture NAME."
+        )
+    side = view.get("size") or model["vision_cfg"].get("image_size", 224)
+    size = [side, side] if isinstance(side, int) else list(side)
+    entry = {
+        "provider": "clip",
+        "architecture": names[0] if names else "unknown",
+        "input": {
+            "size": [3, *size],
+            "interpolation": "bilinear" if view.get("interpolation") == "bilinear" else "bicubic",
+            "crop": 1.0,
+            "crop_mode": _CLIP_MODES.get(view.get("resize_mode", "shortest"), "center"),
+            **{key: view[key] for key in ("mean", "std") if key in view},
+        },
+    }
+    return _card(entry, folder / "open_clip_config.json")
+
+
+def _transformers(config: dict[str, Any]) -> Card:
+    """A folder of transformers: its configuration names a kind of model, its own path at best names which."""
+    name = config.get("_name_or_path") or config.get("model_type") or ""
+    return Card("folder", "", name if isinstance(name, str) else "")
+
+
+def _card(entry: dict[str, Any], path: Path) -> Card:
+    try:
+        return Card.from_json("folder", entry)
+    except (BadCard, TypeError) as error:
+        raise NotAModelFolder(f"{path}: {error}") from error
+
+
+def _kin(card: Card, registry: Registry) -> Card | None:
+    """A card of the same architecture, or the user's own statement of a provider."""
+    if card.provider:
+        return card
+    base = card.architecture.partition(".")[0]
+    for name, entry in registry.plain(problems=[]):
+        if card.architecture and entry.get("architecture") in (card.architecture, base):
+            try:
+                return registry.get(name)
+            except ZooError:
+                continue
+    return None
+
+
+def _open_clip_models() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and configuration of every model of the installed open_clip, which is not imported."""
+    spec = importlib.util.find_spec("open_clip")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for path in sorted(Path(folder, "model_configs").glob("*.json")):
+            config = read_json(path)
+            if isinstance(config, dict) and "vision_cfg" in config:
+                yield path.stem, config
+
+
+def _tower(config: dict[str, Any]) -> tuple[Any, ...]:
+    """What makes the image tower: two models that share it are the same backbone."""
+    vision = {key: value for key, value in config["vision_cfg"].items() if key != "timm_model_pretrained"}
+    return config.get("embed_dim"), vision, bool(config.get("quick_gelu", False))
+
+
+def _stated_licence(folder: Path) -> str:
+    """The licence in the front matter of the folder's README, as the hub's model cards have it."""
+    try:
+        with open(folder / "README.md", encoding="utf-8") as file:
+            text = file.read(1 << 16)
+    except (OSError, ValueError):
+        return ""
+    head = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
+    found = re.search(r"^license:\s*([\w.+-]+)\s*$", head[1], re.MULTILINE) if head else None
+    return _licence(found[1]) if found else ""
+
+
+def _licence(stated: Any) -> str:
+    return stated if isinstance(stated, str) and stated not in _NO_LICENCE else ""
+
+
+def _object(path: Path) -> dict[str, Any]:
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise NotAModelFolder(f"{path}: expected an object, got {type(data).__name__}.")
+    return data

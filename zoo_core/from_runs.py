@@ -1,0 +1,54 @@
+"""A finished run as a backbone: the parent's frozen prefix and the run's tail in one weights file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from zoo_core.card import Card, Facet, Openness, Source
+from zoo_core.errors import RunDamaged
+from zoo_core.files import sha256_file
+from zoo_core.weight_store import keep
+
+if TYPE_CHECKING:
+    from zoo_core.plugins import Plugins
+    from zoo_core.runs import Run
+
+
+def card_of_run(run: Run, name: str, plugins: Plugins) -> Card:
+    """Write the run's whole backbone into the store of weights, and describe it.
+
+    What was written is loaded again and its digest compared with the run's, so that the new backbone
+    can be fine-tuned like any other.
+
+    Raises:
+        RunDamaged: the run's files contradict one another, or its backbone does not come back from the file.
+    """
+    from safetensors.torch import save_file
+
+    from zoo_core.weights import load_backbone
+
+    body = run._predictor.model.backbone  # the frozen stages are compared with the run's digest on the way
+    tensors = {n: t.detach().cpu().contiguous().clone() for n, t in body.model.state_dict().items()}
+    path = keep(lambda temp: save_file(tensors, temp, {"format": "pt"}))
+    sha = sha256_file(path)
+    parent, summary = run.card, run.summary
+    trained = ", ".join(summary["freeze"]["stages_trained"]) or "nothing but the head"
+    before = f", after {parent.openness.data.name}" if parent.openness.data.name else ""
+    card = replace(
+        parent,
+        name=name,
+        sources=(Source(f"store:{sha}", sha, path.stat().st_size),),
+        openness=Openness(parent.openness.code, Facet(), Facet(name=f"{summary['data']['path']}{before}")),
+        paper="",
+        notes=f"{parent.name} fine-tuned by the run {summary['run']}; trained: {trained}.",
+        parent=parent.name,
+        extra={"x-run": {"recipe": summary["recipe"], "data": summary["data"]["digest"]}},
+    )
+    again = load_backbone(card, plugins)
+    if again.digest() != body.digest():
+        raise RunDamaged(
+            f"{run.path}: the backbone does not come back from its own file (sha256 {again.digest()}, "
+            f"expected {body.digest()}). Nothing was registered; please report it."
+        )
+    return card

@@ -1,0 +1,116 @@
+"""Downloading weights from the hub, through its own client and only when the user asked; checked before use."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo_core.card import Card, Source
+from zoo_core.console import Console
+from zoo_core.errors import DigestMismatch, MissingExtra, PullFailed, WeightsMissing
+from zoo_core.pins import pinned, record
+from zoo_core.weights import checked_digest, hub_parts, locate, missing
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """Weights that are now on this machine, checked.
+
+    Attributes:
+        path: where they lie.
+        source: the card's source.
+        sha256: of the file (hex).
+        fetched: whether the network was used.
+        note: what was expected of the digest, for the user.
+    """
+
+    path: Path
+    source: Source
+    sha256: str
+    fetched: bool
+    note: str
+
+
+def pull(card: Card, console: Console | None = None) -> Pulled:
+    """Get the weights of a card into the Hugging Face cache, unless they are on this machine already.
+
+    A download that breaks off is taken up where it stopped. Where the card states no digest, the first
+    pull records the one that came: from then on it is expected.
+
+    Raises:
+        ClosedModel: nobody can load it.
+        WeightsMissing: the card names no hub source.
+        PullFailed: the hub did not give the file.
+        DigestMismatch: what came is not what the card, or the first pull, says.
+        MissingExtra: huggingface_hub is not installed.
+    """
+    console = console or Console()
+    for source in card.usable().sources:
+        path = locate(source)
+        if path:
+            try:
+                return _accepted(path, source, fetched=False)
+            except DigestMismatch as error:
+                if not source.uri.startswith("hf:"):
+                    raise
+                console.say(f"{error} Fetching it.")
+                return _accepted(_fetch(card, source, again=True), source, fetched=True)
+    for source in card.sources:
+        if source.uri.startswith("hf:"):
+            return _accepted(_fetch(card, source), source, fetched=True)
+    raise WeightsMissing(missing(card))
+
+
+def _accepted(path: Path, source: Source, fetched: bool) -> Pulled:
+    """The file with its digest compared with what is known, and recorded where nothing is."""
+    known = pinned(source).sha256
+    try:
+        sha = checked_digest(path, source)
+    except DigestMismatch as error:
+        if not fetched:
+            raise
+        raise DigestMismatch(
+            f"the hub gave another file than expected, and it is not used: {error} If its authors replaced it on "
+            "purpose, register what came: zoo register --help"
+        ) from error
+    if source.sha256:
+        note = "as the card says"
+    elif known:
+        note = "as recorded when it was first pulled"
+    elif source.uri.startswith("hf:"):
+        record(source, sha, path.stat().st_size)
+        checked_digest(path, source)  # another process may have recorded another file meanwhile
+        note = "no digest was known; this one is recorded and expected from now on"
+    else:
+        note = "no digest is known"
+    if path.suffix != ".safetensors" and not source.sha256:
+        note += f". It is a pickle: if you trust it, pin it with zoo register NAME --like CARD --weights {path}"
+    return Pulled(path, source, sha, fetched, note)
+
+
+def _fetch(card: Card, source: Source, again: bool = False) -> Path:
+    """Download one file through the hub's client, which resumes, follows redirects and shows progress."""
+    repo, name = hub_parts(source.uri.removeprefix("hf:"))
+    if importlib.util.find_spec("huggingface_hub") is None:
+        raise MissingExtra("pulling weights needs huggingface_hub. Type: pip install 'zoo-core[hub]'")
+    from huggingface_hub import constants, errors, hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repo, name, force_download=again))
+    except errors.GatedRepoError as error:
+        why = f"it is gated. Accept its terms at {constants.ENDPOINT}/{repo}, type: hf auth login, then pull again"
+        raise PullFailed(f"{card.name}: the hub did not give {repo}/{name}: {why}.") from error
+    except errors.RepositoryNotFoundError as error:
+        why = "there is no such repository, or it is private: type hf auth login if it is yours"
+        raise PullFailed(f"{card.name}: the hub did not give {repo}/{name}: {why}.") from error
+    except (errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
+        why = "the repository has no such file"
+        if isinstance(error, errors.LocalEntryNotFoundError):
+            why = f"{constants.ENDPOINT} cannot be reached, or HF_HUB_OFFLINE is set. Without network see zoo bundle"
+        raise PullFailed(f"{card.name}: the hub did not give {repo}/{name}: {why}.") from error
+    except Exception as error:  # of whatever transport the client uses
+        line = " ".join(str(error).split())[:300].rstrip(".") or "no reason given"
+        raise PullFailed(
+            f"{card.name}: the hub did not give {repo}/{name}: {type(error).__name__}: {line}. Type it again."
+        ) from error

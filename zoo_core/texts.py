@@ -1,0 +1,57 @@
+"""One way to read a text: UTF-8, line ends as `\n`, no blanks at its ends. Needs no torch.
+
+The text that is digested is the text that a tokeniser gets, so a row of the cache belongs to what was read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from zoo_core.errors import BadText
+
+VERSION = "utf8-1"
+"""Version of `decode`; part of every cache key."""
+
+ENDINGS = (".txt", ".text", ".md")
+MAX_BYTES = 64 << 20
+
+_WORD = re.compile(r"\w+")
+
+
+def decode(path: str | Path) -> str:
+    """Read one text.
+
+    Raises:
+        BadText: it is empty, no UTF-8, or over 64 MiB.
+    """
+    path = Path(path)
+    if path.stat().st_size > MAX_BYTES:
+        raise BadText(f"{path.stat().st_size} bytes, more than {MAX_BYTES}")
+    try:
+        text = plain(path.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise BadText(f"not UTF-8: {error.reason} at byte {error.start}") from error
+    if not text:
+        raise BadText("empty text")
+    return text
+
+
+def plain(text: str) -> str:
+    """A text as it is digested and tokenised."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").strip()
+
+
+def content_digest(text: str) -> str:
+    """sha256 (hex) over the text's UTF-8 bytes."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def look(text: str) -> str:
+    """Equal for texts of the same words in the same order, whatever their case, blanks and punctuation.
+
+    It starts with `=`: such looks are near only where they are equal.
+    """
+    words = " ".join(_WORD.findall(text.casefold()))
+    return f"={hashlib.sha256(words.encode()).hexdigest()[:32]}" if words else ""
