@@ -1,0 +1,28 @@
+"""Language models and text encoders through transformers: one provider and its cards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo_core import Card, hookimpl
+
+if TYPE_CHECKING:
+    from zoo_core import Backbone
+
+
+class TextProvider:
+    """Any transformers base model made of embeddings and equal blocks: GPT-2, BLOOM, Llama, Gemma, BERT and more."""
+
+    cards = Path(__file__).with_name("cards.json")
+
+    def load(self, card: Card, weights: Any) -> Backbone:
+        """Build the chain of a card; `architecture` is transformers' `model_type`, `config` what it differs in."""
+        from zoo_text.provider import load
+
+        return load(card, weights)
+
+
+@hookimpl
+def zoo_backbone_providers() -> dict[str, type]:
+    return {"text": TextProvider}

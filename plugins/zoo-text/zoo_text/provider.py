@@ -1,0 +1,126 @@
+"""transformers' language models and text encoders as backbones. No code from a repository is ever run."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.utils import logging
+
+from zoo_core import Backbone, BadCard, Card, WeightsMismatch
+from zoo_text.chain import pooled, stages_of
+from zoo_text.tokens import Tokens, tokenizer_source
+
+_HEADS = ("lm_head.", "cls.", "pooler.", "score.", "classifier.", "qa_outputs.", "vocab_", "bert.pooler.", "embed_out.")
+"""What files hold beyond the base model: heads of language models and of the tasks they were trained on."""
+
+
+def load(card: Card, found: Any) -> Backbone:
+    """The backbone of a card; `found` are its weights, None for random ones.
+
+    Raises:
+        BadCard: transformers has no such architecture, or the configuration does not fit it.
+        WeightsMismatch: a tensor of the weights is missing or does not fit.
+        NotAChain: the model cannot be cut into stages.
+    """
+    config = configuration(card)
+    classifier: dict[str, Tensor] = {}
+    with quiet():
+        model, classifier = _filled(config, card, found) if found else (_random(config), {})
+        model.eval()
+        whole, stages = stages_of(model, is_causal(config), card.text.pooling)
+    pad = getattr(config, "pad_token_id", None)
+    source = tokenizer_source(card, found.source if found else None)
+    usable = pad is not None and 0 <= pad < model.get_input_embeddings().num_embeddings
+    return Backbone(
+        card,
+        whole,
+        stages,
+        config.hidden_size,
+        classifier,
+        pretrained=found is not None,
+        weights_note=found.note if found else "random weights, as asked for",
+        reader=Tokens(card.text, source, card.name, pad if usable else 0),
+        pooling=partial(pooled, pooling=card.text.pooling),
+    )
+
+
+def configuration(card: Card) -> Any:
+    """transformers' configuration of a card: its own class, filled from plain data."""
+    if card.architecture not in CONFIG_MAPPING:
+        raise BadCard(f"{card.name}: transformers has no architecture {card.architecture!r}; expected a model_type.")
+    if "auto_map" in card.config or "trust_remote_code" in card.config:
+        raise BadCard(f"{card.name}: its configuration names code to load, which is never done. Remove auto_map.")
+    with quiet():
+        config = CONFIG_MAPPING[card.architecture](**card.config)
+    strange = sorted(set(card.config) - set(config.to_dict()))
+    if strange:
+        raise BadCard(f"{card.name}: the configuration of {card.architecture} has no {strange[0]!r}.")
+    if type(config) not in AutoModel._model_mapping:
+        raise BadCard(f"{card.name}: {card.architecture} is no text model that transformers builds by itself.")
+    return config
+
+
+def is_causal(config: Any) -> bool:
+    """Whether a token sees only those before it: transformers predicts next tokens with it, and never masked ones."""
+    kind = type(config)
+    return kind in AutoModelForCausalLM._model_mapping and kind not in AutoModelForMaskedLM._model_mapping
+
+
+def _random(config: Any) -> nn.Module:
+    cls = AutoModel._model_mapping[type(config)]
+    model: nn.Module = cls._from_config(config, dtype=torch.float32, **_headless(cls))
+    return model
+
+
+def _filled(config: Any, card: Card, found: Any) -> tuple[nn.Module, dict[str, Tensor]]:
+    """The model with its weights, by upstream's own loader; and what the file holds beyond it."""
+    if found.source.mapping != "by-name":
+        raise WeightsMismatch(f"{card.name}: weights of texts are mapped by name, got {found.source.mapping!r}.")
+    cls = AutoModel._model_mapping[type(config)]
+    where = f"the weights {found.source.uri} do not fit {card.architecture}"
+    try:
+        model, report = cls.from_pretrained(
+            None,
+            config=config,
+            state_dict=dict(found.tensors),
+            dtype=torch.float32,
+            output_loading_info=True,
+            **_headless(cls),
+        )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise WeightsMismatch(f"{where}: {str(error).strip().splitlines()[0]} See zoo show {card.name}.") from error
+    if report["mismatched_keys"]:
+        name, theirs, ours = sorted(report["mismatched_keys"])[0]
+        raise WeightsMismatch(f"{where}: {name} has shape {list(theirs)}, expected {list(ours)}.")
+    if report["missing_keys"]:
+        raise WeightsMismatch(f"{where}: {sorted(report['missing_keys'])[0]} is missing.")
+    strange = [name for name in sorted(report["unexpected_keys"]) if not name.startswith(_HEADS)]
+    if strange:
+        raise WeightsMismatch(f"{where}: the architecture has no place for {strange[0]}.")
+    return model, {name: t for name, t in found.tensors.items() if name.startswith(_HEADS)}
+
+
+def _headless(cls: Any) -> dict[str, Any]:
+    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(cls.__init__).parameters else {}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' reports and progress bars: what matters is raised or returned."""
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
