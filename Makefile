@@ -11,7 +11,7 @@ demo: install  ## fine-tune on real images with real weights
 	$(BIN)/zoo demo
 
 test: install  ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 lint: install  ## style and types
 	$(BIN)/ruff check .
