@@ -1,9 +1,11 @@
-"""Make the cards of the four first-party plugins from timm's and open_clip's own tables, and the index of them all.
+"""Make the cards of four first-party plugins from timm's and open_clip's own tables, and the index of all plugins.
 
     python plugins/make_cards.py            # write plugins/zoo-*/zoo_*/cards.json and registry.json (minutes)
+    python plugins/make_cards.py --index    # registry.json alone, from the plugins' files as they are (a second)
     python plugins/make_cards.py --check    # write nothing; exit 1 and list what no longer fits (seconds)
 
 Only three short tables are typed by hand: the plugin of a timm module, the open licences, the data that a tag names.
+Cards of other plugins (zoo-text) are written by hand in their own `cards.json`; here they are checked and put in order.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ from typing import Any
 
 from zoo_core.card import Card, Facet, Input, Mark, Openness, Source
 from zoo_core.files import read_json
-from zoo_core.layers import write_shipped
+from zoo_core.layers import read_entries, write_shipped
 
 ROOT = Path(__file__).resolve().parents[1]
 PATHS = {name: ROOT / f"plugins/zoo-{name}/zoo_{name}/cards.json" for name in ("cnn", "vit", "dino", "clip")}
+WRITTEN = sorted(set(ROOT.glob("plugins/zoo-*/zoo_*/cards.json")) - set(PATHS.values()))
 INDEX = ROOT / "registry.json"
 
 Measured = tuple[int, int, tuple[str, ...]]
@@ -255,12 +258,19 @@ def build(look: Callable[[Card], Measured]) -> dict[Path, dict[str, Any]]:
         parameters, feature_dim, stages = look(card)
         entry = replace(card, parameters=parameters, feature_dim=feature_dim, stages=stages).to_json()
         files[PATHS[card.provider]][card.name] = entry
+    return with_index(files)
+
+
+def with_index(files: dict[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:
+    """The same files, those written by hand in order, and the index of them all."""
+    for path in WRITTEN:
+        files[path] = {name: Card.from_json(name, entry).to_json() for name, entry in read_entries(path).items()}
     return {**files, INDEX: {name: entry for entries in files.values() for name, entry in entries.items()}}
 
 
 def differences() -> list[str]:
     """One line for each card that is missing, superfluous or different in the files; what was measured is believed."""
-    written = {path: read_json(path)["cards"] if path.exists() else {} for path in (*PATHS.values(), INDEX)}
+    written = {path: read_json(path)["cards"] if path.exists() else {} for path in (*PATHS.values(), *WRITTEN, INDEX)}
 
     def look(card: Card) -> Measured:
         entry = written[PATHS[card.provider]].get(card.name, {})
@@ -280,12 +290,15 @@ def main() -> int:
     """Write the files, or check them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file no longer fits")
-    if parser.parse_args().check:
+    parser.add_argument("--index", action="store_true", help="write registry.json from the plugins' files as they are")
+    asked = parser.parse_args()
+    if asked.check:
         lines = differences()
         print("\n".join(lines) or "all cards fit the installed timm and open_clip")
         return 1 if lines else 0
     start, failed = time.monotonic(), list[str]()
-    for path, cards in build(measurer(failed)).items():
+    made = with_index({p: read_entries(p) for p in PATHS.values()}) if asked.index else build(measurer(failed))
+    for path, cards in made.items():
         unknown = sum(Card.from_json(name, entry).openness.weights.mark == "unknown" for name, entry in cards.items())
         write_shipped(path, cards)
         print(f"{path.relative_to(ROOT)}: {len(cards)} cards, licence of the weights unknown in {unknown}")

@@ -1,4 +1,4 @@
-"""The cards of the four first-party plugins and the index made of them."""
+"""The cards of the first-party plugins and the index made of them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from zoo_core.card import Card
+from zoo_core.errors import ClosedModel
 from zoo_core.files import read_json
 from zoo_core.layers import read_entries
 
@@ -123,12 +124,34 @@ def test_training_data_is_as_closed_as_its_most_closed_part(generator: Any, tag:
 
 
 def test_the_index_is_the_union_of_the_plugins() -> None:
-    """`registry.json` holds every card of the four plugins, each as the plugin has it, and no other."""
-    union = {name: entry for plugin in PLUGINS for name, entry in entries_of(plugin).items()}
+    """`registry.json` holds every card of every plugin in `plugins/`, each as the plugin has it, and no other."""
+    files = sorted(ROOT.glob("plugins/zoo-*/zoo_*/cards.json"))
+    assert len(files) > len(PLUGINS)
+    union = {name: entry for path in files for name, entry in read_entries(path).items()}
     index = read_json(ROOT / "registry.json")
     assert index["schema"] == 1
-    assert index["cards"] == union, REMEDY
-    assert len(union) == len(cards())
+    assert index["cards"] == union, REMEDY.replace("cards.py", "cards.py --index")
+    assert len(union) == sum(len(read_entries(path)) for path in files)
+    for name, entry in union.items():
+        assert Card.from_json(name, entry).to_json() == entry, name
+
+
+def test_a_closed_card_says_what_is_missing_and_what_to_take() -> None:
+    """Gemini can be listed but never pretends: code, weights and data are closed, its sibling has a source."""
+    index = read_entries(ROOT / "registry.json")
+    closed = [Card.from_json(name, entry) for name, entry in index.items() if "missing" in entry]
+    assert "text/gemini" in [card.name for card in closed]
+    for card in closed:
+        openness = card.openness
+        assert {openness.code.mark, openness.weights.mark, openness.data.mark} == {"closed"}
+        sibling = Card.from_json(card.sibling, index[card.sibling])
+        assert sibling.usable().sources
+        with pytest.raises(ClosedModel) as refused:
+            card.usable()
+        assert str(refused.value) == (
+            f"{card.name} cannot be fine-tuned: {card.missing}; its open sibling can: "
+            f"zoo finetune DATA -b {card.sibling}"
+        )
 
 
 def test_packaged_weights_are_pinned() -> None:

@@ -58,7 +58,7 @@ def prepare(
     recipe: Recipe, registry: Registry, plugins: Plugins, console: Console, backbone: Backbone | None = None
 ) -> Preview:
     """Card, parts, task, backbone and plan; nothing is trained or written."""
-    card = backbone.card if backbone else registry.get(recipe.backbone)
+    card = backbone.card if backbone else registry.get(recipe.backbone).usable()
     strategy = components.build(plugins, "freeze", recipe.freeze)
     regime = components.build(plugins, "regime", recipe.regime)
     _check_old(recipe, regime)
