@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 FOLDERS := $(patsubst %/pyproject.toml,%,$(PLUGINS))
 
-.PHONY: demo test lint install index families clean
+.PHONY: demo test lint install index families science clean
 
 demo: install  ## fine-tune on real images with real weights
 	$(BIN)/zoo demo
@@ -30,6 +30,9 @@ index: install  ## generate the plugins' cards and registry.json again
 
 families: install  ## cut every model family at every depth and compare with the whole (long)
 	$(BIN)/python benchmarks/families.py --update
+
+science: install  ## how deep to retrain, measured: an hour on two cores, goes on where it stopped
+	$(BIN)/python benchmarks/science.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

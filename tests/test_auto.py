@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from zoo_core import auto, engine
+from zoo_core import auto, engine, fit
 from zoo_core.auto import ALL_STAGES, FULL, PROBE, Auto, believe, choose
 from zoo_core.errors import BadOption
+from zoo_core.evidence import fold_schedule, table, told
 from zoo_core.files import read_json
 from zoo_core.layers import load_registry
 from zoo_core.plugins import discover
 from zoo_core.recipe import Recipe
-from zoo_core.types import Evidence, StageInfo, Task, Trial
+from zoo_core.types import Evidence, FreezePlan, Phase, StageInfo, Task, Trial
 
 STAGES = [StageInfo(f"blocks.{i}", 100) for i in range(9)]
 
@@ -60,7 +63,7 @@ def test_plan_and_reason():
     assert (close.depth, close.lr) == (0, 3e-4)
     assert f"Not told apart from it: '{ALL_STAGES}'" in close.reason
     poor = Auto().plan(STAGES, Task("x", ("a", "b"), (), evidence=evidence(100, 100)))
-    assert "may not fit your data" in poor.reason
+    assert "may not fit your data; compare others: zoo compare DATA" in poor.reason
 
 
 def test_what_is_tried():
@@ -112,6 +115,22 @@ def test_a_budget(make):
     told = read_json(run.path / "plan.json")["evidence"]
     assert "would take about" in told["left_out"][FULL]
     assert run.summary["freeze"]["depth"] == 3
+
+
+@pytest.mark.parametrize("n", [12, 40, 100, 101, 160, 300, 400, 401, 640, 10_000])
+@pytest.mark.parametrize("depth", [0, 2, 3])
+def test_trials_cost_little_more_than_one_training(n, depth, tiny):
+    """On two folds a trial looks at no more than a fifth more images than one training on everything would."""
+    plan = FreezePlan((Phase(depth),), "asked")
+    assert fold_schedule(plan, tiny, n, n // 2).epochs <= 1.2 * fit.default_schedule(plan, tiny, n).epochs
+
+
+def test_cost_is_told():
+    """What the trials took is said beside one full fine-tuning, where that was tried."""
+    found = replace(evidence(150, 150), full_seconds=50.0)
+    assert table(found)[-1] == "all trials took 61.0 s, 1.2 times one full fine-tuning (about 50.0 s)"
+    assert table(replace(found, full_seconds=None))[-1] == "all trials took 61.0 s"
+    assert told(found)["full_seconds"] == 50.0
 
 
 def test_it_is_listed():

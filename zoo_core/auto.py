@@ -43,7 +43,8 @@ class Auto:
     """Try few strong ways on folds of your data, and take the one that evidence and experience favour.
 
     `prefer=accuracy` takes the best guess, `prefer=speed` the cheapest that is not shown to lose a point.
-    `budget` bounds the trials, e.g. 5m. `folds` of the training side.
+    `budget` bounds the trials, e.g. 5m; on two `folds` of the training side they take at most half as long again as
+    one full fine-tuning, and each fold more about one more.
     """
 
     prefer: Literal["accuracy", "speed"] = "accuracy"
@@ -137,7 +138,10 @@ def reason(evidence: Evidence, best: Trial, prefer: str, count: int) -> str:
     if rivals:
         text += " Not told apart from it: " + ", ".join(f"'{t.name}' ({t.score:.1%})" for t in rivals) + "."
     if best.score - evidence.majority < 2 * math.sqrt(best.score * (1 - best.score) / n):
-        text += " None is clearly better than the majority class: this backbone may not fit your data; try others."
+        text += (
+            " None is clearly better than the majority class: this backbone may not fit your data; "
+            "compare others: zoo compare DATA -b NAME -b NAME."
+        )
     return text
 
 

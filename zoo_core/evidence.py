@@ -24,6 +24,7 @@ from zoo_core.types import Evidence, FreezePlan, Phase, Task, Trial
 
 Keep = Callable[[int, int], Kept]
 """Depth and number of passes to what the store gives there, for the training side."""
+MORE_EPOCHS = 1.1
 
 
 def gather(
@@ -45,9 +46,10 @@ def gather(
     probes = probe_stages(kept.all_stages(side.digests), kept.plain.pooled.widths, side.labels, fold, len(task.classes))
     trials: list[Trial] = []
     left_out: dict[str, str] = {}
+    full_seconds: float | None = None
     limit = seconds_of(strategy.budget) if strategy.budget else None
     for wanted in strategy.trials(stages, probes, recipe.head):
-        trainer = _trainer(wanted, recipe, plugins, task, body, keep, len(folds[0][0]))
+        trainer, epochs = _trainer(wanted, recipe, plugins, task, body, keep, len(folds[0][0]))
         left = None if limit is None else limit - (time.perf_counter() - start)
         expected = _expected(trainer, side, folds) if left is not None and left > 0 and wanted.lr else 0.0
         if left is not None and trials and expected > left:
@@ -55,8 +57,12 @@ def gather(
             continue
         trials.append(_trial(wanted, trainer, side, folds, sum(s.parameters for s in stages[wanted.depth :])))
         console.say(f"Trial     {wanted.name}: {trials[-1].score:.1%} right, {trials[-1].seconds:.1f} s")
+        if wanted.depth == 0:
+            passes = trainer.schedule.epochs * sum(len(inside) for inside, _ in folds)
+            full_seconds = trials[-1].seconds * epochs * len(side) / passes
     majority = max(Counter(side.labels.tolist()).values()) / len(side)
-    return Evidence(tuple(trials), probes, majority, len(folds), time.perf_counter() - start, left_out)
+    seconds = time.perf_counter() - start
+    return Evidence(tuple(trials), probes, majority, len(folds), seconds, left_out, full_seconds)
 
 
 def probe_stages(x: Tensor, widths: Sequence[int], labels: Tensor, fold: Any, n_classes: int) -> tuple[float, ...]:
@@ -87,7 +93,17 @@ def table(evidence: Evidence) -> list[str]:
             f"{trial.name:<30}{trial.score:>8.1%}{behind:>22}{trial.parameters:>14,}{trial.seconds:>9.1f}{note}"
         )
     lines += [f"{name:<30}not tried: {why}" for name, why in evidence.left_out.items()]
-    return lines
+    probes = ", ".join(f"{score:.0%}" for score in evidence.probes)
+    return [*lines, f"a linear probe on each stage, input side first: {probes}", cost(evidence)]
+
+
+def cost(evidence: Evidence) -> str:
+    """What the trials took, beside one full fine-tuning."""
+    text = f"all trials took {evidence.seconds:.1f} s"
+    if not evidence.full_seconds:
+        return text
+    times = evidence.seconds / evidence.full_seconds
+    return f"{text}, {times:.1f} times one full fine-tuning (about {evidence.full_seconds:.1f} s)"
 
 
 def told(evidence: Evidence | None) -> dict[str, Any] | None:
@@ -103,11 +119,23 @@ def told(evidence: Evidence | None) -> dict[str, Any] | None:
     return dataclasses.asdict(evidence) | {"trials": trials}
 
 
+def fold_schedule(plan: FreezePlan, body: Backbone, n: int, n_inside: int) -> fit.Schedule:
+    """Of a trial on `n_inside` of `n` examples.
+
+    Fewer examples take more epochs, but hardly more here: two folds then cost about what one training does.
+    """
+    schedule = fit.default_schedule(plan, body, n_inside)
+    epochs = round(MORE_EPOCHS * fit.default_schedule(plan, body, n).epochs)
+    return dataclasses.replace(schedule, epochs=min(schedule.epochs, epochs))
+
+
 def _trainer(
     wanted: Wanted, recipe: Recipe, plugins: Plugins, task: Task, body: Backbone, keep: Keep, n_inside: int
-) -> Trainer:
+) -> tuple[Trainer, int]:
+    """What trains on folds, and the epochs of a training on everything."""
     plan = FreezePlan((Phase(wanted.depth),), wanted.name).check(body.info())
-    schedule = fit.default_schedule(plan, body, n_inside)
+    n = len(task.split("train"))
+    schedule, whole = fold_schedule(plan, body, n, n_inside), fit.default_schedule(plan, body, n)
     given = {k: getattr(recipe, k) for k in ("epochs", "batch_size") if getattr(recipe, k) is not None}
     lr = recipe.lr or wanted.lr or schedule.lr
     schedule = dataclasses.replace(schedule, **given, lr=lr, weight_decay=recipe.weight_decay)
@@ -115,7 +143,8 @@ def _trainer(
     regime = components.build(plugins, "regime", "new-only")
     kept = keep(wanted.depth, schedule.epochs)
     body.freeze(wanted.depth)
-    return Trainer(recipe, task, body, plan, schedule, builder, regime, kept, Console())
+    trainer = Trainer(recipe, task, body, plan, schedule, builder, regime, kept, Console())
+    return trainer, recipe.epochs or whole.epochs
 
 
 def _trial(wanted: Wanted, trainer: Trainer, side: fit.Side, folds: Sequence[Any], parameters: int) -> Trial:

@@ -214,6 +214,9 @@ class Trainer:
             if len(side):
                 answers = model.outputs(self.boundary, side.digests)
                 line[f"{name}_loss"] = float(self.builder.loss(answers, side.labels).mean())
+                if name == "val" and not side.labels.is_floating_point():
+                    right = self.builder.probabilities(answers).argmax(1) == side.labels
+                    line["val_accuracy"] = float(right.float().mean())
         return line
 
     def _put(self, tensors: dict[str, Tensor]) -> None:

@@ -203,6 +203,7 @@ class Evidence:
         folds: how many.
         seconds: for all of it.
         left_out: name -> why a trial was not made.
+        full_seconds: of one full fine-tuning on the whole training side, reckoned from its trial; none without one.
     """
 
     trials: tuple[Trial, ...]
@@ -211,6 +212,7 @@ class Evidence:
     folds: int
     seconds: float
     left_out: Mapping[str, str] = field(default_factory=dict)
+    full_seconds: float | None = None
 
 
 @dataclass(frozen=True)
