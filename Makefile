@@ -22,7 +22,7 @@ install: $(VENV)/.installed  ## the virtual environment, with core and plugins f
 
 $(VENV)/.installed: pyproject.toml $(PLUGINS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[demo,dev,hub]' $(addprefix --editable ./,$(FOLDERS))
+	$(BIN)/python -m pip install --quiet --editable '.[demo,demo-text,dev,hub]' $(addprefix --editable ./,$(FOLDERS))
 	touch $@
 
 index: install  ## generate the plugins' cards and registry.json again

@@ -9,8 +9,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from zoo_core import sharded
 from zoo_core.card import Card, Source
 from zoo_core.console import Console
 from zoo_core.entries import entry_path, refuse_links
@@ -18,8 +20,8 @@ from zoo_core.errors import BadBundle, BadOption, CardExists, FolderExists, Weig
 from zoo_core.files import read_json, sha256_file, write_json
 from zoo_core.layers import SCHEMA, Registry, cards_of, entry_folder, user_file
 from zoo_core.registering import publish_card
-from zoo_core.weight_store import keep_copy, stored
-from zoo_core.weights import checked_digest, locate, missing
+from zoo_core.weight_store import keep, keep_copy, stored
+from zoo_core.weights import checked_digest, locate, missing, tokenizer_of
 
 CARDS, WEIGHTS = "cards.json", "weights"
 
@@ -91,26 +93,41 @@ def _packed(card: Card, part: Path) -> Card:
         path = locate(source)
         if path:
             sha = checked_digest(path, source)
-            copy = keep_copy(path, part / WEIGHTS)
-            if copy.stem != sha:
+            whole = not sharded.is_index(path)
+            copy = keep_copy(path, part / WEIGHTS) if whole else keep(partial(sharded.merge, path), part / WEIGHTS)
+            if copy.stem != sha and whole:
                 raise BadBundle(f"{path} changed while it was copied. Type the command again.")
-            here = Source(f"store:{sha}", sha, copy.stat().st_size, source.mapping)
+            here = Source(f"store:{copy.stem}", copy.stem, copy.stat().st_size, source.mapping)
             others = (other for other in card.sources if not other.uri.startswith(("file:", "store:")))
-            return replace(card, sources=(here, *others))
+            return _with_tokenizer(replace(card, sources=(here, *others)), source, part)
     raise WeightsMissing(missing(card))
 
 
+def _with_tokenizer(card: Card, found: Source, part: Path) -> Card:
+    """Copy the tokenizer of a card for texts into the bundle, too."""
+    if card.modality != "text":
+        return card
+    tokenizer = tokenizer_of(card, found)
+    path = locate(tokenizer) if tokenizer else None
+    if path is None:
+        raise WeightsMissing(f"the tokenizer of {card.name} is not on this machine. Type: zoo pull {card.name}")
+    copy = keep_copy(path, part / WEIGHTS)
+    return replace(card, text=replace(card.text, tokenizer=f"store:{copy.stem}"))
+
+
 def _unpack(card: Card, folder: Path) -> None:
-    """Copy a card's weights into the store, if they are what the card says."""
+    """Copy a card's weights, and its tokenizer, into the store, if they are what the card says."""
     first = card.sources[0] if card.sources else Source("")
     if first.uri != f"store:{first.sha256}" or not first.sha256:
         raise BadBundle(f"{folder}: the card {card.name} names no file of the bundle. Bundle it again.")
-    path = stored(first.sha256, folder / WEIGHTS)
-    if path is None:
-        raise BadBundle(f"{folder}: the weights of {card.name}, sha256 {first.sha256}, are not in it. Bundle it again.")
-    found = sha256_file(path)
-    if found != first.sha256 or keep_copy(path).stem != found:
-        raise BadBundle(f"{path} is damaged: it has sha256 {found}. Copy the bundle again.")
+    tokenizer = card.text.tokenizer.removeprefix("store:") if card.text.tokenizer.startswith("store:") else ""
+    for sha in filter(None, (first.sha256, tokenizer)):
+        path = stored(sha, folder / WEIGHTS)
+        if path is None:
+            raise BadBundle(f"{folder}: a file of {card.name}, sha256 {sha}, is not in it. Bundle it again.")
+        found = sha256_file(path)
+        if found != sha or keep_copy(path).stem != found:
+            raise BadBundle(f"{path} is damaged: it has sha256 {found}. Copy the bundle again.")
 
 
 def _same(card: Card, file: Path) -> bool:

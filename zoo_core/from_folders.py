@@ -16,6 +16,7 @@ from typing import Any
 from zoo_core.card import Card, Facet, Openness
 from zoo_core.errors import BadCard, NotAModelFolder, ZooError, shown
 from zoo_core.files import read_json
+from zoo_core.from_transformers import card_of_text, is_text
 from zoo_core.layers import Registry
 from zoo_core.registering import weights_facet
 from zoo_core.weights import local_source
@@ -45,9 +46,12 @@ def card_of_folder(folder: Path, base: Card, registry: Registry, *, sized: bool,
         config = _object(folder / "open_clip_config.json")
         found = _open_clip(config, folder, any_tower=bool(base.architecture))
     elif (folder / "config.json").is_file():
-        names = ("model.safetensors", "pytorch_model.bin")
+        names = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
         config = _object(folder / "config.json")
-        found = _timm(config, folder) if "architecture" in config else _transformers(config)
+        if is_text(config):
+            found = card_of_text(config, folder)
+        else:
+            found = _timm(config, folder) if "architecture" in config else _transformers(config)
     else:
         raise NotAModelFolder(
             f"{folder} holds neither config.json (timm, Hugging Face) nor open_clip_config.json (open_clip). "
@@ -55,18 +59,20 @@ def card_of_folder(folder: Path, base: Card, registry: Registry, *, sized: bool,
         )
     files = [folder / name for name in names if (folder / name).is_file()]
     if not files:
-        more = ", only in parts: save it as one file" if any(folder.glob("*.index.json")) else ""
-        raise NotAModelFolder(f"{folder} holds no {' or '.join(names)}{more}.")
+        raise NotAModelFolder(f"{folder} holds no {' or '.join(names)}.")
     spec = base.input if liked else replace(found.input, size=base.input.size) if sized else found.input
     card = replace(
         found,
         architecture=base.architecture or found.architecture,
-        provider=base.provider,
-        package=base.package,
+        provider=base.provider or found.provider * (found.modality == "text"),
+        package=base.package or found.package,
         modality=base.modality if liked else found.modality,
         input=spec,
         sources=(local_source(files[0]),),
     )
+    if found.modality == "text":
+        code = Facet("open", "Apache-2.0", "transformers")
+        return replace(card, openness=Openness(code, weights_facet(stated_licence(folder))))
     kin = base if liked else _kin(card, registry)
     if kin is None:
         raise NotAModelFolder(
@@ -74,7 +80,7 @@ def card_of_folder(folder: Path, base: Card, registry: Registry, *, sized: bool,
             "--provider and --architecture."
         )
     same = kin.input.size == card.input.size  # of another size, positions are other parameters
-    weights = found.openness.weights if found.openness.weights.licence else weights_facet(_stated_licence(folder))
+    weights = found.openness.weights if found.openness.weights.licence else weights_facet(stated_licence(folder))
     return replace(
         card,
         provider=card.provider or kin.provider,
@@ -183,7 +189,7 @@ def _tower(config: dict[str, Any]) -> tuple[Any, ...]:
     return config.get("embed_dim"), vision, bool(config.get("quick_gelu", False))
 
 
-def _stated_licence(folder: Path) -> str:
+def stated_licence(folder: Path) -> str:
     """The licence in the front matter of the folder's README, as the hub's model cards have it."""
     try:
         with open(folder / "README.md", encoding="utf-8") as file:

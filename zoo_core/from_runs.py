@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from zoo_core.card import Card, Facet, Openness, Source
 from zoo_core.errors import RunDamaged
 from zoo_core.files import sha256_file
-from zoo_core.weight_store import keep
+from zoo_core.weight_store import keep, keep_copy
 
 if TYPE_CHECKING:
     from zoo_core.plugins import Plugins
@@ -26,7 +26,7 @@ def card_of_run(run: Run, name: str, plugins: Plugins) -> Card:
     """
     from safetensors.torch import save_file
 
-    from zoo_core.weights import load_backbone
+    from zoo_core.weights import load_backbone, locate, tokenizer_of
 
     body = run._predictor.model.backbone  # the frozen stages are compared with the run's digest on the way
     tensors = {n: t.detach().cpu().contiguous().clone() for n, t in body.model.state_dict().items()}
@@ -45,6 +45,10 @@ def card_of_run(run: Run, name: str, plugins: Plugins) -> Card:
         parent=parent.name,
         extra={"x-run": {"recipe": summary["recipe"], "data": summary["data"]["digest"]}},
     )
+    tokenizer = tokenizer_of(parent) if parent.modality == "text" else None
+    here = locate(tokenizer) if tokenizer else None
+    if here:  # it lies beside the parent's weights, not beside the new ones
+        card = replace(card, text=replace(card.text, tokenizer=f"store:{keep_copy(here).stem}"))
     again = load_backbone(card, plugins)
     if again.digest() != body.digest():
         raise RunDamaged(

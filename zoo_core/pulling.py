@@ -6,11 +6,12 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
+from zoo_core import sharded
 from zoo_core.card import Card, Source
 from zoo_core.console import Console
 from zoo_core.errors import DigestMismatch, MissingExtra, PullFailed, WeightsMissing
 from zoo_core.pins import pinned, record
-from zoo_core.weights import checked_digest, hub_parts, locate, missing
+from zoo_core.weights import checked_digest, hub_parts, locate, missing, tokenizer_of
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,15 @@ def pull(card: Card, console: Console | None = None) -> Pulled:
         MissingExtra: huggingface_hub is not installed.
     """
     console = console or Console()
+    pulled = _weights(card, console)
+    if card.modality == "text":
+        tokenizer = tokenizer_of(card, pulled.source)
+        if tokenizer and locate(tokenizer) is None and tokenizer.uri.startswith("hf:"):
+            _fetch(card, tokenizer)
+    return pulled
+
+
+def _weights(card: Card, console: Console) -> Pulled:
     for source in card.usable().sources:
         path = locate(source)
         if path:
@@ -97,7 +107,10 @@ def _fetch(card: Card, source: Source, again: bool = False) -> Path:
     from huggingface_hub import constants, errors, hf_hub_download
 
     try:
-        return Path(hf_hub_download(repo, name, force_download=again))
+        path = Path(hf_hub_download(repo, name, force_download=again))
+        for part in sharded.parts(path) if sharded.is_index(path) else ():
+            hf_hub_download(repo, str(Path(name).with_name(part.name)), force_download=again)
+        return path
     except errors.GatedRepoError as error:
         why = f"it is gated. Accept its terms at {constants.ENDPOINT}/{repo}, type: hf auth login, then pull again"
         raise PullFailed(f"{card.name}: the hub did not give {repo}/{name}: {why}.") from error

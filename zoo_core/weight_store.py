@@ -15,7 +15,7 @@ from zoo_core.entries import refuse_links
 from zoo_core.files import publish_object
 from zoo_core.places import home_folder
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".json")
 
 
 def store_folder() -> Path:

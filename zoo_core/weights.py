@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from zoo_core import sharded
 from zoo_core.card import Card, Source
 from zoo_core.errors import BadCard, DigestMismatch, WeightsMismatch, WeightsMissing, shown
 from zoo_core.files import publish_object, sha256_file
@@ -70,7 +71,10 @@ def locate(source: Source) -> Path | None:
         raise BadCard(f"weight source {shown(source.uri)}: expected package:, file:, hf: or store:.")
     try:
         path = find_by[scheme](rest)
-        return path if path and path.is_file() else None
+        here = path is not None and path.is_file()
+        if here and path and sharded.is_index(path):
+            here = all(part.is_file() for part in sharded.parts(path))
+        return path if here else None
     except (OSError, RuntimeError, ValueError):  # too long, a loop of links, no such user, a zero byte
         return None
 
@@ -79,6 +83,18 @@ def beside(source: Source, name: str) -> Source:
     """Another file of the same folder, package or repository; nothing is known of it."""
     head, slash, _ = source.uri.rpartition("/")
     return Source(f"{head}{slash}{name}")
+
+
+def tokenizer_of(card: Card, found: Source | None = None) -> Source | None:
+    """Where a card's `tokenizer.json` is: as it says; beside the weights that were found; or beside any of them.
+
+    None where the card names neither a tokenizer nor weights beside which one could lie.
+    """
+    if card.text.tokenizer:
+        return Source(card.text.tokenizer)
+    sources = [found, *card.sources] if found else [*card.sources]
+    candidates = [beside(source, "tokenizer.json") for source in sources if "/" in source.uri]
+    return next((source for source in candidates if locate(source)), next(iter(candidates), None))
 
 
 def _local_file(rest: str) -> Path:
@@ -126,9 +142,12 @@ def find(card: Card) -> Weights:
 
 
 def read(path: Path, source: Source) -> Weights:
-    """Read one file, its digest checked first. A pickle must be pinned by its card and is converted only once."""
+    """Read one file, or an index's files, the digest checked first.
+
+    A pickle must be pinned by its card and is converted only once.
+    """
     sha = checked_digest(path, source)
-    if path.suffix != ".safetensors":
+    if path.suffix != ".safetensors" and not sharded.is_index(path):
         if not source.sha256:
             raise DigestMismatch(
                 f"{path} is a pickle whose sha256 no card pins, so it is not read. "
@@ -138,6 +157,8 @@ def read(path: Path, source: Source) -> Weights:
     from safetensors import SafetensorError, safe_open
 
     try:
+        if sharded.is_index(path):
+            return Weights(dict(sharded.tensors(path)), source, sha)
         with safe_open(path, framework="pt") as file:
             order = (file.metadata() or {}).get("order")
             names = json.loads(order) if order else list(file.keys())
@@ -146,13 +167,18 @@ def read(path: Path, source: Source) -> Weights:
         raise WeightsMismatch(f"{path} is no whole safetensors file: {error}. Get it again.") from error
 
 
+def digest_of(path: Path) -> str:
+    """sha256 (hex) of a weights file, or of an index with its files."""
+    return sharded.digest(path) if sharded.is_index(path) else sha256_file(path)
+
+
 def checked_digest(path: Path, source: Source) -> str:
     """sha256 (hex) of the file behind a source.
 
     Raises:
         DigestMismatch: it is neither what the card says nor, where the card is silent, what the first pull recorded.
     """
-    sha, expected = sha256_file(path), pinned(source).sha256
+    sha, expected = digest_of(path), pinned(source).sha256
     if expected and sha != expected:
         who = "the card says" if source.sha256 else "when it was first pulled it had"
         raise DigestMismatch(f"{path} has sha256 {sha}, but {who} {expected}. Remove it and get it again.")
@@ -185,7 +211,8 @@ def local_source(path: Path, mapping: Literal["by-name", "by-order"] = "by-name"
     path = path.expanduser().resolve()
     if not path.is_file():
         raise WeightsMissing(f"{path}: no such file; expected weights (.safetensors, or a .pth that you trust).")
-    return Source(f"file:{path}", sha256_file(path), path.stat().st_size, mapping)
+    size = sum(part.stat().st_size for part in (sharded.parts(path) if sharded.is_index(path) else [path]))
+    return Source(f"file:{path}", digest_of(path), size, mapping)
 
 
 def _converted(path: Path, sha: str) -> Path:

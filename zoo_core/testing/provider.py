@@ -16,12 +16,13 @@ from zoo_core.plugins import Plugin
 from zoo_core.testing.outcome import Skip, expect
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from zoo_core.backbone import Backbone
+    from zoo_core.backbone import Backbone, Value
 
 SIDE = 64
 """Height and width of the images that the checks use where the architecture takes them."""
+
+LENGTH = 16
+"""Tokens of the texts that the checks use."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +46,28 @@ class Subject:
 
     @cached_property
     def smallest(self) -> Card:
-        """The image card with the least work, to keep the checks short."""
-        cards = [card for card in self.cards if card.modality == "image"]
+        """The card with the least work, to keep the checks short."""
+        cards = [card for card in self.cards if card.openness.weights.mark != "closed" or card.sources]
         if not cards:
-            raise Skip(f"{self.name} has no card of modality image, the only one the kit makes examples for.")
-        return min(cards, key=lambda card: (card.parameters or 10**12) * card.input.size[1] * card.input.size[2])
+            raise Skip(f"{self.name} has no card that can be loaded.")
+
+        def work(card: Card) -> int:
+            area = card.input.size[1] * card.input.size[2] if card.modality == "image" else 1
+            return (card.parameters or 10**12) * area
+
+        return min(cards, key=work)
 
     @cached_property
     def backbone(self) -> Backbone:
-        """The smallest card's, random weights, for small images where the architecture takes them."""
+        """The smallest card's, random weights, for short texts, and small images where the architecture takes them."""
+        if self.smallest.modality == "text":
+            return self.load(replace(self.smallest, text=replace(self.smallest.text, length=LENGTH)))
         channels, *sides = self.smallest.input.size
-        if min(sides) > SIDE:
+        if self.smallest.modality == "image" and min(sides) > SIDE:
             small = replace(self.smallest, input=replace(self.smallest.input, size=(channels, SIDE, SIDE)))
             try:
                 backbone = self.load(small)
-                backbone(_images(small))
+                backbone(_examples(backbone))
                 return backbone
             except Exception:  # whatever it is, the card's own size decides
                 pass
@@ -118,20 +126,22 @@ def loads_with_random_weights(subject: Subject) -> str:
     awake = [name for name, module in backbone.model.named_modules() if module.training]
     expect(not awake, f"{_few(awake)} in training mode; expected eval mode.")
     with torch.inference_mode():
-        shape = tuple(backbone(_images(backbone.card)).shape)
+        shape = tuple(backbone(_examples(backbone)).shape)
     expect(shape == (2, backbone.feature_dim), f"features have shape {shape}; expected (2, {backbone.feature_dim}).")
     right = card.feature_dim in (0, backbone.feature_dim)
     expect(right, f"it gives {backbone.feature_dim} features; the card says {card.feature_dim}.")
-    return f"{card.name}, {len(names)} stages, images of {'x'.join(map(str, backbone.card.input.size[1:]))}"
+    examples = _examples(backbone)
+    sizes = [part.shape[1:] for part in (examples if isinstance(examples, tuple) else (examples,))]
+    return f"{card.name}, {len(names)} stages, {card.modality} as {', '.join('x'.join(map(str, s)) for s in sizes)}"
 
 
 def chain_equals_the_whole(subject: Subject) -> None:
     """All stages composed give what the upstream model gives, bit for bit."""
     import torch
 
-    backbone, images = subject.backbone, _images(subject.backbone.card)
+    backbone, examples = subject.backbone, _examples(subject.backbone)
     with torch.inference_mode():
-        expect(torch.equal(backbone(images), backbone.model(images)), "the chain's output is not the model's.")
+        expect(torch.equal(backbone(examples), backbone.model(examples)), "the chain's output is not the model's.")
 
 
 def every_tensor_is_in_one_stage(subject: Subject) -> str:
@@ -146,12 +156,12 @@ def can_be_cut_at_every_depth(subject: Subject) -> str:
     """At every depth `tail(prefix(x))` equals the whole, bit for bit."""
     import torch
 
-    backbone, images = subject.backbone, _images(subject.backbone.card)
+    backbone, examples = subject.backbone, _examples(subject.backbone)
     with torch.inference_mode():
-        whole = backbone(images)
+        whole = backbone(examples)
         for depth in range(len(backbone.stages) + 1):
             prefix, tail = backbone.cut(depth)
-            expect(torch.equal(tail(prefix(images)), whole), f"cut at depth {depth}, the output is another one.")
+            expect(torch.equal(tail(prefix(examples)), whole), f"cut at depth {depth}, the output is another one.")
     return f"{len(backbone.stages) + 1} depths"
 
 
@@ -168,7 +178,7 @@ def frozen_stages_stay(subject: Subject) -> str:
         backbone.model.train()
         trained = [p for p in backbone.model.parameters() if p.requires_grad]
         if trained:
-            loss: Any = backbone(_images(backbone.card)).square().mean()
+            loss: Any = backbone(_examples(backbone)).square().mean()
             loss.backward()
             torch.optim.SGD([p for p in trained if p.grad is not None], lr=0.1).step()
             backbone.model.zero_grad()
@@ -181,13 +191,13 @@ def state_dict_loads_again(subject: Subject) -> str:
     """The model's state dict, under its own names, fills a model loaded anew, which then gives the same features."""
     import torch
 
-    backbone, images = subject.backbone, _images(subject.backbone.card)
+    backbone, examples = subject.backbone, _examples(subject.backbone)
     torch.manual_seed(1)
     again = subject.cls().load(backbone.card, None)
     state = backbone.model.state_dict()
     again.model.load_state_dict(state)
     with torch.inference_mode():
-        expect(torch.equal(again(images), backbone(images)), "the same state gives other features.")
+        expect(torch.equal(again(examples), backbone(examples)), "the same state gives other features.")
     return f"{len(state)} tensors"
 
 
@@ -202,7 +212,8 @@ def names_are_upstreams(subject: Subject) -> str:
         raise Skip(f"the weights of {card.name} are not on this machine, to compare names with.") from error
     if found.source.mapping != "by-name":
         raise Skip(f"the weights of {card.name} are mapped {found.source.mapping}: their file has other names.")
-    own = subject.cls().load(card, found).model.state_dict().keys()
+    body = subject.cls().load(card, found)
+    own = {*body.model.state_dict(), *body.tensors()}
     heads = tuple(f"{name}." for name in card.classifier)
     strange = [name for name in found.tensors if name not in own and not name.startswith(heads)]
     expect(not strange, f"the weights' {_few(strange)} not in the model's state dict.")
@@ -213,18 +224,22 @@ def loads_the_same_again(subject: Subject) -> None:
     """The same seed gives the same random weights, and the same images the same features."""
     import torch
 
-    backbone, images = subject.backbone, _images(subject.backbone.card)
+    backbone, examples = subject.backbone, _examples(subject.backbone)
     again = subject.load(backbone.card)
     expect(again.digest() == backbone.digest(), "loaded twice with one seed, the weights differ.")
     with torch.inference_mode():
-        expect(torch.equal(again(images), backbone(images)), "the same weights and images give other features.")
+        expect(torch.equal(again(examples), backbone(examples)), "the same weights and images give other features.")
 
 
-def _images(card: Card) -> Tensor:
-    """Two images [2, C, H, W] of noise, always the same."""
+def _examples(backbone: Backbone) -> Value:
+    """Two examples as they enter the first stage, always the same: noise for images, else what the reader has."""
     import torch
 
-    return torch.randn(2, *card.input.size, generator=torch.Generator().manual_seed(0))
+    blank: Value = backbone.reader.blank(2)
+    if backbone.card.modality != "image":
+        return blank
+    assert isinstance(blank, torch.Tensor)
+    return torch.randn(blank.shape, generator=torch.Generator().manual_seed(0))
 
 
 def _few(names: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +10,15 @@ from functools import partial
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging
 
-from zoo_core import Backbone, BadCard, Card, WeightsMismatch
+from zoo_core import Backbone, BadCard, Card, WeightsMismatch, weights
 from zoo_text.chain import pooled, stages_of
-from zoo_text.tokens import Tokens, tokenizer_source
+from zoo_text.tokens import Tokens
 
 _HEADS = ("lm_head.", "cls.", "pooler.", "score.", "classifier.", "qa_outputs.", "vocab_", "bert.pooler.", "embed_out.")
 """What files hold beyond the base model: heads of language models and of the tasks they were trained on."""
@@ -37,7 +39,7 @@ def load(card: Card, found: Any) -> Backbone:
         model.eval()
         whole, stages = stages_of(model, is_causal(config), card.text.pooling)
     pad = getattr(config, "pad_token_id", None)
-    source = tokenizer_source(card, found.source if found else None)
+    source = weights.tokenizer_of(card, found.source if found else None)
     usable = pad is not None and 0 <= pad < model.get_input_embeddings().num_embeddings
     return Backbone(
         card,
@@ -58,11 +60,17 @@ def configuration(card: Card) -> Any:
         raise BadCard(f"{card.name}: transformers has no architecture {card.architecture!r}; expected a model_type.")
     if "auto_map" in card.config or "trust_remote_code" in card.config:
         raise BadCard(f"{card.name}: its configuration names code to load, which is never done. Remove auto_map.")
-    with quiet():
-        config = CONFIG_MAPPING[card.architecture](**card.config)
-    strange = sorted(set(card.config) - set(config.to_dict()))
-    if strange:
-        raise BadCard(f"{card.name}: the configuration of {card.architecture} has no {strange[0]!r}.")
+    try:
+        with quiet():
+            config = CONFIG_MAPPING[card.architecture](**card.config)
+    except (TypeError, ValueError, StrictDataclassError) as error:
+        why = str(error).strip().splitlines()[-1].strip()
+        raise BadCard(f"{card.name}: its configuration is none of {card.architecture}: {why}") from error
+    known = {*CONFIG_MAPPING[card.architecture]().to_dict(), *config.attribute_map}
+    for key in sorted(set(card.config) - known):  # upstream's files carry keys of old; what looks like a slip is one
+        meant = difflib.get_close_matches(key, known, n=1, cutoff=0.85)
+        if meant:
+            raise BadCard(f"{card.name}: {card.architecture} has no {key!r} to configure. Did you mean {meant[0]}?")
     if type(config) not in AutoModel._model_mapping:
         raise BadCard(f"{card.name}: {card.architecture} is no text model that transformers builds by itself.")
     return config
@@ -93,6 +101,7 @@ def _filled(config: Any, card: Card, found: Any) -> tuple[nn.Module, dict[str, T
             state_dict=dict(found.tensors),
             dtype=torch.float32,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are reported, and refused below
             **_headless(cls),
         )
     except (RuntimeError, ValueError, OSError) as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from zoo_core import BadOption, Card, Source, TextInput, WeightsMissing, texts, weights
+from zoo_core import BadOption, Source, TextInput, WeightsMissing, texts, weights
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -119,7 +119,7 @@ class Tokens:
         """
         path = weights.locate(self.source) if self.source else None
         if path is None:
-            where = self.source.uri if self.source else "no source of the card"
+            where = self.source.uri if self.source else "its card names none"
             raise WeightsMissing(
                 f"the tokenizer of {self.card} ({where}) is not on this machine. Type: zoo pull {self.card}, "
                 "or put its tokenizer.json beside the weights."
@@ -142,16 +142,6 @@ class Tokens:
     def _cut(self, value: tuple[Tensor, ...], length: int) -> tuple[Tensor, ...]:
         start = value[1].shape[1] - length if self.spec.padding == "left" else 0
         return tuple(part[:, start : start + length].contiguous() for part in value)
-
-
-def tokenizer_source(card: Card, found: Source | None) -> Source | None:
-    """Where the card's `tokenizer.json` is: as it says, or beside the weights that were found, or beside any."""
-    if card.text.tokenizer:
-        return Source(card.text.tokenizer)
-    sources = [found, *card.sources] if found else [*card.sources]
-    candidates = [weights.beside(source, "tokenizer.json") for source in sources if "/" in source.uri]
-    here = [source for source in candidates if weights.locate(source)]
-    return next(iter([*here, *candidates]), None)
 
 
 @cache
