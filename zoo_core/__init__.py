@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from zoo_core.errors import WeightsMismatch as WeightsMismatch
     from zoo_core.errors import WeightsMissing as WeightsMissing
     from zoo_core.errors import ZooError as ZooError
+    from zoo_core.files import read_json as read_json
     from zoo_core.open_clip_provider import OpenClipProvider as OpenClipProvider
     from zoo_core.readers import Reader as Reader
     from zoo_core.recipe import Recipe as Recipe
@@ -74,6 +75,7 @@ _PUBLIC = {
     "chain_from_modules": "zoo_core.backbone",
     "finetune": "zoo_core.api",
     "load_backbone": "zoo_core.api",
+    "read_json": "zoo_core.files",
     "registry": "zoo_core.api",
     "trace_stages": "zoo_core.tracing",
 }

@@ -11,6 +11,7 @@ from zoo_core.card import Card, Source
 from zoo_core.console import Console
 from zoo_core.errors import DigestMismatch, MissingExtra, PullFailed, WeightsMissing
 from zoo_core.pins import pinned, record
+from zoo_core.weights import beside as _beside
 from zoo_core.weights import checked_digest, hub_parts, locate, missing, tokenizer_of
 
 
@@ -37,7 +38,8 @@ def pull(card: Card, console: Console | None = None) -> Pulled:
     """Get the weights of a card into the Hugging Face cache, unless they are on this machine already.
 
     A download that breaks off is taken up where it stopped. Where the card states no digest, the first
-    pull records the one that came: from then on it is expected.
+    pull records the one that came: from then on it is expected. With the weights of a model of texts come
+    its `tokenizer.json` and `config.json`.
 
     Raises:
         ClosedModel: nobody can load it.
@@ -49,9 +51,9 @@ def pull(card: Card, console: Console | None = None) -> Pulled:
     console = console or Console()
     pulled = _weights(card, console)
     if card.modality == "text":
-        tokenizer = tokenizer_of(card, pulled.source)
-        if tokenizer and locate(tokenizer) is None and tokenizer.uri.startswith("hf:"):
-            _fetch(card, tokenizer)
+        for beside in (tokenizer_of(card, pulled.source), _beside(pulled.source, "config.json")):
+            if beside and locate(beside) is None and beside.uri.startswith("hf:"):
+                _fetch(card, beside)
     return pulled
 
 

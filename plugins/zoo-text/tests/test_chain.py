@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny_texts import CONFIGS
 from transformers import AutoModel
+from zoo_text import TextProvider
 from zoo_text.chain import pooled
 
 import zoo_core as zoo
 from zoo_core import BadCard, WeightsMismatch, WeightsMissing, testing
 from zoo_core.errors import NotAModelFolder
+from zoo_core.pulling import pull
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -143,11 +146,7 @@ def test_the_hubs_own_cache(folders, tmp_path, monkeypatch):
         (snapshot / file.name).write_bytes(file.read_bytes())
     card = zoo.registry().register("mine/folder", folder=folders["gpt2"])
     hub = zoo.Source("hf:someone/small/model.safetensors")
-    from dataclasses import replace
-
     from zoo_text import TextProvider
-
-    from zoo_core.pulling import pull
 
     card = replace(card, sources=(hub,))
     body = TextProvider().load(card, zoo.weights.find(card))
@@ -175,6 +174,14 @@ def test_weights_that_do_not_fit(folders, tmp_path, change, message):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises((BadCard, WeightsMismatch), match=message):
         load(tmp_path)
+
+
+def test_a_card_that_contradicts_the_folder(folders):
+    """Where the `config.json` beside the weights says otherwise than the card, nothing is loaded in silence."""
+    card = zoo.registry().register("mine/llama", folder=folders["llama"])
+    other = replace(card, config=dict(card.config) | {"rms_norm_eps": 0.1})
+    with pytest.raises(WeightsMismatch, match=r"card has rms_norm_eps=0\.1, but .*config\.json has 1e-06.* --folder"):
+        TextProvider().load(other, zoo.weights.find(other))
 
 
 def test_no_code_from_a_folder(folders, tmp_path):

@@ -76,7 +76,7 @@ class Upstream:
 
     def __init__(self, model: nn.Module, causal: bool):
         self.model, self.causal = model, causal
-        self.path, self.blocks = _blocks_of(model)
+        self.path, self.blocks = blocks_of(model)
         self.takes_positions = causal and "position_ids" in inspect.signature(model.forward).parameters
         self.in_tuple, self.after = self._probe()
 
@@ -252,7 +252,7 @@ def stages_of(model: nn.Module, causal: bool, pooling: Pooling) -> tuple[Whole, 
     return whole, (replace(first, tensors=first.tensors + loose), *rest)
 
 
-def _blocks_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
+def blocks_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """The longest list of modules of one class that lies in no other such list."""
     lists = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m)]
     lists = [

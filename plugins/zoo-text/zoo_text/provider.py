@@ -16,9 +16,16 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging
 
-from zoo_core import Backbone, BadCard, Card, WeightsMismatch, weights
+from zoo_core import Backbone, BadCard, Card, WeightsMismatch, read_json, weights
 from zoo_text.chain import pooled, stages_of
 from zoo_text.tokens import Tokens
+
+_BOOKKEEPING = """
+    _name_or_path architectures chunk_size_feed_forward dtype id2label initializer_range label2id model_type
+    output_attentions output_hidden_states pretraining_tp problem_type return_dict summary_activation
+    summary_first_dropout summary_proj_to_labels summary_type summary_use_proj transformers_version use_cache
+"""
+"""What a configuration says beside the base model itself."""
 
 _HEADS = ("lm_head.", "cls.", "pooler.", "score.", "classifier.", "qa_outputs.", "vocab_", "bert.pooler.", "embed_out.")
 """What files hold beyond the base model: heads of language models and of the tasks they were trained on."""
@@ -33,9 +40,11 @@ def load(card: Card, found: Any) -> Backbone:
         NotAChain: the model cannot be cut into stages.
     """
     config = configuration(card)
+    if found:
+        _agrees(config, card, found)
     classifier: dict[str, Tensor] = {}
     with quiet():
-        model, classifier = _filled(config, card, found) if found else (_random(config), {})
+        model, classifier = _filled(config, card, found) if found else (empty(config), {})
         model.eval()
         whole, stages = stages_of(model, is_causal(config), card.text.pooling)
     pad = getattr(config, "pad_token_id", None)
@@ -76,13 +85,34 @@ def configuration(card: Card) -> Any:
     return config
 
 
+def _agrees(config: Any, card: Card, found: Any) -> None:
+    """Refuse weights beside which a `config.json` lies that says otherwise than the card.
+
+    Raises:
+        WeightsMismatch: names the first key, and how to take the folder's word for it.
+    """
+    path = weights.locate(weights.beside(found.source, "config.json")) if "/" in found.source.uri else None
+    if path is None:
+        return
+    with quiet():
+        theirs = CONFIG_MAPPING[card.architecture](**read_json(path)).to_dict()
+    ours = config.to_dict()
+    for key in sorted(CONFIG_MAPPING[card.architecture]().to_dict().keys() - set(_BOOKKEEPING.split())):
+        if ours[key] != theirs[key]:
+            raise WeightsMismatch(
+                f"{card.name}: its card has {key}={ours[key]!r}, but {path} has {theirs[key]!r}. To take the folder's "
+                f"word for it type: zoo register mine/{card.name.rpartition('/')[2]} --folder {path.parent}"
+            )
+
+
 def is_causal(config: Any) -> bool:
     """Whether a token sees only those before it: transformers predicts next tokens with it, and never masked ones."""
     kind = type(config)
     return kind in AutoModelForCausalLM._model_mapping and kind not in AutoModelForMaskedLM._model_mapping
 
 
-def _random(config: Any) -> nn.Module:
+def empty(config: Any) -> nn.Module:
+    """The base model of a configuration, with random weights."""
     cls = AutoModel._model_mapping[type(config)]
     model: nn.Module = cls._from_config(config, dtype=torch.float32, **_headless(cls))
     return model

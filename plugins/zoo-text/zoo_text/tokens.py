@@ -85,9 +85,10 @@ class Tokens:
         return ids.to(device).long(), mask.to(device).long()
 
     def blank(self, count: int) -> Pair:
-        """Tokens of id 0 at the most usual length; all of them count."""
+        """One token again and again, at the most usual length; all of them count."""
         shape = (count, min(self.spec.length, 128))
-        return torch.zeros(shape, dtype=torch.long), torch.ones(shape, dtype=torch.long)
+        word = 1 if self.pad == 0 else 0  # some models know padding as a row of zeros
+        return torch.full(shape, word), torch.ones(shape, dtype=torch.long)
 
     def varied(self, policy: str, seed: int) -> Tokens:
         raise BadOption(f"--augment {policy} is for images; leave it out for texts.")
