@@ -4,9 +4,9 @@
     python benchmarks/science.py --all               every rate for every depth, three seeds of all (half a day)
     python benchmarks/science.py --seconds 600       stop after ten minutes of CPU time; call again to go on
 
-Cells are named by what they are, appended to `benchmarks/science.jsonl` when they are done, and never run
-again. Settings, rates and the rules that choose among them
-were fixed before the first cell ran.
+Cells are named by what they are, appended to `benchmarks/science.jsonl` when they are done, and never run again.
+`benchmarks/regret.py` turns them into docs/science.md. Settings, rates and the rules that choose among them were fixed
+before the first cell ran.
 """
 
 from __future__ import annotations
@@ -61,13 +61,15 @@ CHEAP = [
     ("head-only", "prototype", None),
     ("head-only", "knn", None),
 ]
-TRAINED = [
+CORE = [
     ("full", "linear", 3e-4),
     ("last:3", "linear", 1e-3),
     (FOLDS, "linear", None),
     (BLEND, "linear", 3e-4),
     ("last:1", "linear", 1e-3),
     ("last:2", "linear", 1e-3),
+]
+MORE = [
     ("full", "linear", 1e-3),
     ("full:layer_decay=0.8", "linear", 1e-3),
     ("lp-ft", "linear", 3e-4),
@@ -75,8 +77,18 @@ TRAINED = [
     ("full:layer_decay=0.9", "linear", 1e-4),  # AutoGluon's default decay and rate
 ]
 SCRATCH = ("scratch", "linear", 1e-3)
-ORDER = [(0, (40, 160)), (0, (640,)), (1, (40, 160)), (2, (40, 160)), (1, (640,)), (2, (640,))]
-"""Seeds and sizes in the order they are run: a part of the grid says something about every data set and claim."""
+ORDER = [
+    ((0,), (40, 160), [*CHEAP, *CORE]),
+    ((0,), (40,), [*MORE, SCRATCH]),
+    ((0,), (640,), [*CHEAP, *CORE[:2]]),
+    ((1, 2), (40,), [*CHEAP, *CORE]),
+    ((0,), (160,), [*MORE, SCRATCH]),
+    ((1, 2), (160,), [*CHEAP, *CORE]),
+    ((0, 1, 2), (640,), [*CHEAP, *CORE]),
+    ((1, 2), (40, 160, 640), MORE),
+    ((0,), (640,), [*MORE, SCRATCH]),
+]
+"""Seeds, sizes and ways in the order they are run: a part of the grid says something about most claims."""
 DEPTHS = ("last:1", "last:3", "last:5", "full", "full:layer_decay=0.8", "full:layer_decay=0.9", "lp-ft")
 
 
@@ -100,15 +112,15 @@ class Cell:
 
 
 def grid(whole: bool) -> Iterator[Cell]:
-    """Cells in the order they are run, what is cheap first."""
-    groups = [(name, n, seed) for seed in SEEDS for n in SIZES for name in datasets.SETS]
-    yield from (Cell(*group, *way) for group in groups for way in CHEAP)
-    for seed, sizes in ORDER:
-        for way in [*TRAINED, *([SCRATCH] if seed == 0 else [])]:
-            yield from (Cell(*group, *way) for group in groups if group[2] == seed and group[1] in sizes)
+    """Cells in the order they are run: a part of the grid says something about every data set and claim."""
     if whole:
-        ways = [(freeze, "linear", lr) for freeze in DEPTHS for lr in RATES]
-        yield from (Cell(*group, *way) for group in groups for way in [*ways, SCRATCH])
+        ways = [*CHEAP, *CORE, *((freeze, "linear", lr) for freeze in DEPTHS for lr in RATES), SCRATCH]
+        order = [*ORDER, (SEEDS, SIZES, ways)]
+    else:
+        order = ORDER
+    for seeds, sizes, ways in order:
+        groups = [(name, n, seed) for seed in seeds for n in sizes for name in datasets.SETS]
+        yield from (Cell(*group, *way) for way in ways for group in groups)
 
 
 class Bench:
@@ -275,7 +287,7 @@ def main(arguments: Sequence[str]) -> None:
             print(f"stopped after {time.process_time():.0f} CPU seconds; call again to go on", file=sys.stderr)
             return
         if group not in benches:
-            benches = dict(list(benches.items())[-3:])  # a backbone each
+            benches = dict(list(benches.items())[-11:])  # a backbone each
             try:
                 benches[group] = Bench(cell)
             except datasets.Missing as reason:

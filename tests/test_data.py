@@ -73,6 +73,14 @@ def test_missing_sides_are_cut_out_of_train(tmp_path):
     assert len(task.split("val")) > 0
 
 
+def test_a_large_test_side_leaves_the_training_side_whole(tmp_path):
+    """Validation is a share of what the user left for training, however large their test side is."""
+    make_photos(tmp_path / "d" / "train", each=10)
+    make_photos(tmp_path / "d" / "test", each=50, seed=1)
+    task = data.scan(tmp_path / "d", val_share=0.2)
+    assert {side: len(task.split(side)) for side in data.SPLITS} == {"train": 24, "val": 6, "test": 150}
+
+
 def test_a_class_called_test(tmp_path):
     """Folders are taken for sides only where all of them are called like sides."""
     make_photos(tmp_path / "d", classes=("test", "cells"))

@@ -163,3 +163,19 @@ def test_the_memory_is_said(make):
     run = make(head="knn:k=3")
     line = json.loads((run.path / "metrics.jsonl").read_text())
     assert line["solved"] == f"3 nearest of 18 examples, which are kept: {4 * 18 * (32 + 3):,} bytes"
+
+
+@pytest.mark.parametrize("solver", ["ridge", "logistic"])
+def test_features_are_chosen_by_group(clusters, solver):
+    """`keep` solves again with the features that weigh most over all outputs; the others weigh nothing."""
+    x, labels = clusters
+    builder = heads.MultiStage(solver, keep=0.25)
+    head = builder.build(12, TASK)
+    how = builder.solve(head, x, labels, [6, 6])
+    assert "on 3 of 12 features" in how
+    assert head.weight.norm(dim=0).nonzero().flatten().tolist() == [0, 1, 2]
+    alone = getattr(solvers, solver)(x[:, :3], labels, 3, [3])
+    torch.testing.assert_close(head.weight[:, :3], alone.weight)
+    torch.testing.assert_close(head.bias, alone.bias)
+    with pytest.raises(BadOption, match="multi-stage:keep=0: expected more than 0"):
+        heads.MultiStage(keep=0)

@@ -76,11 +76,19 @@ class MultiStage(Softmax):
 
     The backbone stays frozen. `solver` is `ridge` (strength by leave-one-out) or `logistic` (by
     cross-validation, one label only); each stage's block is standardised and divided by the root of its width.
+    `keep` below 1 solves again with that share of the features alone, those that weigh most over all outputs.
     """
 
     solver: Literal["ridge", "logistic"] = "ridge"
+    keep: float = 1.0
     reads_stages: ClassVar[bool] = True
     solves: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep <= 1:
+            raise BadOption(
+                f"multi-stage:keep={self.keep:g}: expected more than 0, up to 1. Type --head multi-stage:keep=0.1"
+            )
 
     def build(self, feature_dim: int, task: Task) -> nn.Module:
         from torch import nn
@@ -97,7 +105,12 @@ class MultiStage(Softmax):
         from zoo_core import solvers
 
         solve = solvers.ridge if self.solver == "ridge" else solvers.logistic
-        return fill(head, solve(features, labels, head.out_features, widths), self.solver)
+        solved = solve(features, labels, head.out_features, widths)
+        if self.keep == 1:
+            return fill(head, solved, self.solver)
+        chosen = solvers.heaviest(features, solved.weight, self.keep)
+        solved = solvers.solved_on(chosen, solve, features, labels, head.out_features, widths)
+        return fill(head, solved, f"{self.solver} on {len(chosen)} of {features.shape[1]} features")
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Recipe:
         seed: of the head's first weights, dropout and the order of examples; never of the split.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
         weights: `pretrained`, or `none` for random weights, which are never used unasked.
-        test_share, val_share: of all examples, where the data brings no split of its own.
+        test_share, val_share: of what the data does not put on another side; unused where it brings its own.
         on_bad_image: `skip` lists bad images and goes on, `fail` stops.
         cache: what to keep at the cut: `auto` measures, `boundary`, `pixels`, `none`; a folder instead of the
             platform's for all that is kept.

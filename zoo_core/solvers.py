@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -118,6 +119,33 @@ def ridge(x: Tensor, y: Tensor, n_outputs: int, widths: Sequence[int]) -> Solved
     weight = torch.from_numpy(factor * model.coef_.reshape(n_outputs, -1)).float()
     bias = torch.from_numpy(factor * np.reshape(model.intercept_, n_outputs)).float()
     return _unscaled(weight, bias, mean, scale, float(model.alpha_), {float(model.alpha_): loss})
+
+
+def heaviest(x: Tensor, weight: Tensor, share: float) -> Tensor:
+    """Columns of x [N, D] whose weights [outputs, D] are largest over all outputs, in order (group selection).
+
+    After Head2Toe (Evci et al. 2022), which ranks a feature by the norm of its weights, one group a feature.
+    """
+    norms = weight.square().sum(0).sqrt() * x.std(0)
+    best: Tensor = norms.topk(max(1, round(share * len(norms)))).indices
+    return best.sort().values
+
+
+def solved_on(
+    chosen: Tensor,
+    solve: Callable[[Tensor, Tensor, int, Sequence[int]], Solved],
+    x: Tensor,
+    y: Tensor,
+    n_outputs: int,
+    widths: Sequence[int],
+) -> Solved:
+    """A solution with weights on some columns alone, 0 elsewhere; `widths` are those of all columns' blocks."""
+    ends = torch.tensor([0, *widths]).cumsum(0)
+    counts = [int(((chosen >= a) & (chosen < b)).sum()) for a, b in pairwise(ends.tolist())]
+    solved = solve(x[:, chosen], y, n_outputs, [count for count in counts if count])
+    weight = torch.zeros(n_outputs, x.shape[1])
+    weight[:, chosen] = solved.weight
+    return replace(solved, weight=weight)
 
 
 def nearest_mean(x: Tensor, y: Tensor, n_classes: int) -> Solved:

@@ -31,7 +31,7 @@ def split_by_content(
 
     Args:
         given: the side that the user chose for each example, where they did.
-        test_share, val_share: of all examples of a class.
+        test_share, val_share: of the examples of a class that the user did not put on another side.
         looks: content digest -> look, to keep near copies together.
 
     Returns:
@@ -42,10 +42,11 @@ def split_by_content(
     has = {side for side in given if side}
     if has:
         notes.append(f"your own split is kept ({', '.join(s for s in SPLITS if s in has)})")
+    free = Counter(e.label for e, side in zip(examples, given, strict=True) if side in (None, "train"))
     shares: tuple[tuple[Split, float], ...] = (("test", test_share), ("val", val_share))
     for side, share in shares:
         if side not in has:
-            _carve(examples, near, sides, side, share)
+            _carve(examples, near, sides, side, share, free)
     notes += _findings(examples, near, sides)
     return tuple(replace(e, split=s) for e, s in zip(examples, sides, strict=True)), notes
 
@@ -96,11 +97,21 @@ def _findings(examples: Sequence[Example], near: Mapping[str, str], sides: Seque
     return notes
 
 
-def _carve(examples: Sequence[Example], near: Mapping[str, str], sides: list[Split], side: Split, share: float) -> None:
+def _carve(
+    examples: Sequence[Example],
+    near: Mapping[str, str],
+    sides: list[Split],
+    side: Split,
+    share: float,
+    free: Mapping[int, int],
+) -> None:
     """Move about `share` of each class from train to `side`, whole clusters of copies and groups at a time.
 
     Clusters are ordered by the sha256 of their content, so that the choice is as good as random
     and the same everywhere.
+
+    Args:
+        free: how many examples of each class the share is of.
     """
     members = _clusters(examples, near)
     by_class: dict[int, list[str]] = defaultdict(list)
@@ -109,8 +120,7 @@ def _carve(examples: Sequence[Example], near: Mapping[str, str], sides: list[Spl
             by_class[Counter(examples[i].label for i in indices).most_common(1)[0][0]].append(key)
     for label in sorted(by_class):
         size = sum(len(members[key]) for key in by_class[label])
-        total = sum(e.label == label for e in examples)
-        wanted = min(max(round(share * total), 1 if side == "test" else 0), size - 1)
+        wanted = min(max(round(share * free[label]), 1 if side == "test" else 0), size - 1)
         taken = 0
         for key in sorted(by_class[label], key=lambda k: hashlib.sha256(f"{side} {k}".encode()).digest()):
             if taken + len(members[key]) <= wanted:
