@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo_core import components, data, device, fit, modalities
+from zoo_core import components, data, device, fit, modalities, training
 from zoo_core.adapting import adapted
 from zoo_core.backbone import Backbone
 from zoo_core.console import Console
@@ -96,8 +96,13 @@ def prepare(
     default = dataclasses.replace(default, lr=plan.lr or default.lr)
     given = {k: getattr(recipe, k) for k in ("epochs", "batch_size", "lr") if getattr(recipe, k) is not None}
     schedule = dataclasses.replace(
-        default, **given, weight_decay=recipe.weight_decay, budget_seconds=recipe.budget_seconds
+        default,
+        **given,
+        weight_decay=recipe.weight_decay,
+        budget_seconds=recipe.budget_seconds,
+        training=training.read(recipe.training),
     )
+    _check_training(recipe, schedule, builder, task)
     if schedule.epochs < len(plan.phases):
         raise BadOption(
             f"--epochs {schedule.epochs}: --freeze {recipe.freeze} has {len(plan.phases)} phases of at least one epoch "
@@ -146,6 +151,8 @@ def finetune(
         clock.lap("baselines")
 
         trainer = Trainer(recipe, task, body, plan, schedule, builder, regime, kept, console, preview.strategy)
+        if schedule.training.find_lr:
+            trainer.find_rate(sides["train"], recipe.seed)
         model, history = trainer.train(sides["train"], sides["val"], recipe.seed)
         clock.lap("fit")
 
@@ -263,6 +270,22 @@ def _check_head(head: str, freeze: str, builder: Any, plan: FreezePlan, body: Ba
         raise BadOption(
             f"--head {head} works on the frozen backbone, but --freeze {freeze} trains "
             f"{len(body.stages) - plan.depth} stages. Give --freeze head-only, or another head."
+        )
+
+
+def _check_training(recipe: Recipe, schedule: fit.Schedule, builder: Any, task: Task) -> None:
+    """Options that something else in the recipe leaves without an effect."""
+    options = schedule.training
+    if options != training.Training() and getattr(builder, "solves", False):
+        raise BadOption(
+            f"--training {recipe.training}: --head {recipe.head} is solved at once, not trained. Leave one out."
+        )
+    if options.find_lr and recipe.lr is not None:
+        raise BadOption(f"--training find_lr looks for the rate that --lr {recipe.lr:g} gives. Leave one out.")
+    if options.patience and not task.split("val"):
+        raise BadOption(
+            f"--training patience={options.patience} needs validation examples, and there are none. "
+            "Give --set val_share=0.15, or leave it out."
         )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any, TypeAlias
 
@@ -14,10 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from zoo_core import augment
+from zoo_core.averaging import Average
 from zoo_core.backbone import Backbone, Chain, Value
 from zoo_core.collapse import Watch
 from zoo_core.console import Console
 from zoo_core.errors import Collapsed, UnstagedTensor
+from zoo_core.mixing import mixed
+from zoo_core.training import Training
 from zoo_core.types import FreezePlan, Phase
 
 Boundary: TypeAlias = Callable[[Sequence[str]], Value]
@@ -34,6 +38,7 @@ class Schedule:
         lr: peak learning rate of AdamW; cosine to zero after 10 % linear warm-up.
         weight_decay: on matrices and kernels, not on biases and norms.
         budget_seconds: where given, each phase's epochs are cut after its first one so that training fits.
+        training: what else was asked for; all off unless given.
     """
 
     epochs: int
@@ -41,6 +46,7 @@ class Schedule:
     lr: float
     weight_decay: float = 0.01
     budget_seconds: float | None = None
+    training: Training = field(default_factory=Training)
 
 
 @dataclass(frozen=True)
@@ -165,37 +171,42 @@ def fit(
     """
     history: list[dict[str, Any]] = []
     best, best_score = model.trained(model.plan.depth), math.inf
-    start = time.perf_counter()
+    start, options = time.perf_counter(), schedule.training
     shares = accumulate(phase.share for phase in model.plan.phases)
     phases = zip(model.plan.phases, epochs_of(model.plan, schedule.epochs), shares, strict=True)
     with console.track("Training", schedule.epochs) as advance:
         for number, (phase, epochs, share) in enumerate(phases):
             part, reads = _reading(model, phase, boundary, deeper or {})
-            optimiser = torch.optim.AdamW(parameter_groups(part, phase, schedule), lr=schedule.lr)
+            groups = parameter_groups(part, phase, schedule)
+            optimiser = torch.optim.AdamW(groups, lr=schedule.lr)
+            average = Average((p for g in groups for p in g["params"]), options.ema) if options.ema else None
             first, last = len(history), len(history) + epochs
             if watch:
                 watch.begin(epochs)
             while len(history) < last:
                 epoch, tick = len(history), time.perf_counter()
-                _training_mode(part, phase)
+                training_mode(part, phase)
                 torch.manual_seed(seed * 1_000_003 + epoch)  # dropout: a function of (seed, epoch)
                 rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
                 batches = regime.batches(len(train) - n_old, n_old, schedule.batch_size, rng)
                 span = (epoch - first) / (last - first), (epoch + 1 - first) / (last - first)
                 rows = [train.rows(batch, epoch) for batch in batches]
-                loss = _epoch(part, optimiser, schedule, reads, train, batches, rows, span, watch)
+                loss = _epoch(part, optimiser, schedule, reads, train, batches, rows, span, watch, average)
                 if watch:
                     watch.close(loss, schedule.lr)
-                line = {"phase": number, "epoch": epoch, "train_loss": loss} | _validate(part, reads, val)
-                history.append(line | {"seconds": time.perf_counter() - tick})
-                score = line.get("val_loss", -epoch)  # without validation examples the last epoch is kept
-                if score < best_score:
-                    best_score = score
-                    best = {n: t.detach().clone() for n, t in model.trained(model.plan.depth).items()}
+                with average.in_place() if average else nullcontext():
+                    line = {"phase": number, "epoch": epoch, "train_loss": loss} | _validate(part, reads, val)
+                    history.append(line | {"seconds": time.perf_counter() - tick})
+                    score = line.get("val_loss", -epoch)  # without validation examples the last epoch is kept
+                    if score < best_score:
+                        best_score = score
+                        best = {n: t.detach().clone() for n, t in model.trained(model.plan.depth).items()}
                 if schedule.budget_seconds and epoch == first:  # phases differ in what an epoch takes
                     left = share * schedule.budget_seconds - (time.perf_counter() - start)
                     last = max(first + 1, min(last, first + 1 + int(left / history[-1]["seconds"])))
                 advance(1)
+                if options.stalled(history[first:]):
+                    break
     model.restore(best)
     return history
 
@@ -210,27 +221,50 @@ def _epoch(
     rows: list[list[str]],
     span: tuple[float, float],
     watch: Watch | None = None,
+    average: Average | None = None,
 ) -> float:
     """One pass over the batches; returns the mean loss. `span`: where the epoch lies in its phase, in [0, 1]."""
-    tail, device = model.tail, model.device
-    total = torch.zeros((), device=device)
-    for step, (batch, names) in enumerate(zip(batches, rows, strict=True)):
-        factor = warm_cosine(span[0] + (span[1] - span[0]) * step / len(batches))
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.lr * group["scale"] * factor
-        value = _to(boundary(names), device)
-        outputs = model.head(tail(value))
-        losses = model.builder.loss(outputs, train.labels[batch].to(device))
-        optimiser.zero_grad(set_to_none=True)
-        losses.mean().backward()
-        optimiser.step()
-        total += losses.detach().sum()
-        if watch:
-            watch.saw(outputs)
+    total = torch.zeros((), device=model.device)
+    for number, (batch, names) in enumerate(zip(batches, rows, strict=True)):
+        factor = warm_cosine(span[0] + (span[1] - span[0]) * number / len(batches))
+        total += step(model, optimiser, schedule, boundary, names, train.labels[batch], factor, watch)
+        if average:
+            average.update()
     mean = float(total) / max(1, sum(map(len, batches)))
     if not math.isfinite(mean):
         raise Collapsed(f"the loss became {mean}", schedule.lr)
     return mean
+
+
+def step(
+    model: Model,
+    optimiser: torch.optim.Optimizer,
+    schedule: Schedule,
+    boundary: Boundary,
+    names: Sequence[str],
+    labels: Tensor,
+    factor: float,
+    watch: Watch | None = None,
+) -> Tensor:
+    """One step on a batch of rows, at a share of the peak rate; returns the sum of its losses, on the device."""
+    for group in optimiser.param_groups:
+        group["lr"] = schedule.lr * group["scale"] * factor
+    tail, device, options = model.tail, model.device, schedule.training
+    total = torch.zeros((), device=device)
+    optimiser.zero_grad(set_to_none=True)
+    for part in options.parts(len(names)):
+        value = _to(boundary(names[part]), device)
+        value, loss = mixed(value, labels[part].to(device), model.builder.loss, options)
+        outputs = model.head(tail(value))
+        losses = loss(outputs)
+        (losses.sum() / len(names)).backward()  # type: ignore[no-untyped-call]
+        total += losses.detach().sum()
+        if watch:
+            watch.saw(outputs)
+    if options.clip:
+        nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], options.clip)
+    optimiser.step()
+    return total
 
 
 def parameter_groups(model: Model, phase: Phase, schedule: Schedule) -> list[dict[str, Any]]:
@@ -293,7 +327,7 @@ def _reading(model: Model, phase: Phase, boundary: Boundary, deeper: Mapping[int
     return replace(model, plan=replace(model.plan, phases=(phase,))), deeper[phase.depth]
 
 
-def _training_mode(model: Model, phase: Phase) -> None:
+def training_mode(model: Model, phase: Phase) -> None:
     """Train mode for trained stages and head; running statistics stand still unless the plan says `train`."""
     model.head.train()
     for stage in model.backbone.stages[phase.depth :]:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+from zoo_core import training
 from zoo_core.components import convert
 from zoo_core.errors import BadOption, BadRecipe, near
 from zoo_core.files import write_text
@@ -52,6 +53,7 @@ class Recipe:
         balance: of uneven classes: `sampler` draws each class equally often, `loss` weighs it by its rarity,
             `logit-adjust` adds the logarithm of its share to its output while training.
         class_weights: in the loss, such as `cat=2,dog=0.5`; 1 for classes that are not named.
+        training: further options of the tail's training, such as `clip=1,patience=5`: see docs/engine.md.
         calibrate: whether a temperature and thresholds are fitted on the validation side.
     """
 
@@ -84,6 +86,7 @@ class Recipe:
     seeds: int = 1
     balance: Literal["none", "sampler", "loss", "logit-adjust"] = "none"
     class_weights: str = ""
+    training: str = ""
     calibrate: bool = True
 
     def __post_init__(self) -> None:
@@ -94,6 +97,7 @@ class Recipe:
             _positive(name, getattr(self, name))
         if not 0 <= self.weight_decay < math.inf:
             raise BadOption(f"weight_decay: got {self.weight_decay}, expected 0 or more.")
+        training.read(self.training)
         if self.seed < 0:
             raise BadOption(f"seed: got {self.seed}, expected 0 or more.")
         for name in ("test_share", "val_share"):

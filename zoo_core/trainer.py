@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from zoo_core import activations, augment, collapse, device, fit, keeping, repeats
+from zoo_core import activations, augment, collapse, device, fit, keeping, rates, repeats
 from zoo_core.activations import Activations, Numbers, Views
 from zoo_core.adapting import adapted
 from zoo_core.backbone import Backbone, Value
@@ -148,6 +148,31 @@ class Trainer:
             history[-1]["collapses"] = [self._note(watch.sign, None)]
         return model, history
 
+    def find_rate(self, train: fit.Side, seed: int) -> rates.Found:
+        """Take the peak rate from a range test, and say it; afterwards the backbone is as it was."""
+        model = self._fresh(seed)
+        try:
+            with adapted(self.strategy, self.body, self.plan):
+                found = rates.find(model, self._regime(train), self.schedule, self.boundary, train, seed)
+        finally:
+            self.restart()
+        self.schedule = dataclasses.replace(self.schedule, lr=found.rate)
+        self.console.say(
+            f"Rate      {found.rate:g}, from a range test of {len(found.rates)} steps: "
+            f"the loss was lowest at {found.rate * rates.BELOW:.2g}"
+        )
+        return found
+
+    def _fresh(self, seed: int) -> fit.Model:
+        """The backbone with a new head."""
+        torch.manual_seed(seed)
+        head = self.builder.build(self.head_dim, self.task)
+        return fit.Model(self.body, head.to(self.where), self.builder, self.plan)
+
+    def _regime(self, train: fit.Side) -> Any:
+        """The regime, drawing classes equally where that was asked for."""
+        return Balanced(self.regime, train.labels.numpy()) if self.recipe.balance == "sampler" else self.regime
+
     def _note(self, sign: str, again_at: float | None) -> dict[str, Any]:
         """Write a collapse down, and say it."""
         then = f"begun again at {again_at:g}" if again_at else "kept, since no rate did better; try another --freeze"
@@ -156,9 +181,7 @@ class Trainer:
         return self.collapses[-1]
 
     def _once(self, train: fit.Side, val: fit.Side, seed: int, watch: Watch) -> Trained:
-        torch.manual_seed(seed)
-        head = self.builder.build(self.head_dim, self.task)
-        model = fit.Model(self.body, head.to(self.where), self.builder, self.plan)
+        model = self._fresh(seed)
         if getattr(self.builder, "solves", False):
             return model, [self._solve(model, train, val)]
         small = self.plan.depth == len(self.body.stages) and self.where.type == "cpu"
@@ -166,7 +189,7 @@ class Trainer:
         with threads, adapted(self.strategy, self.body, self.plan):
             history = fit.fit(
                 model,
-                Balanced(self.regime, train.labels.numpy()) if self.recipe.balance == "sampler" else self.regime,
+                self._regime(train),
                 self.schedule,
                 self.boundary,
                 train,

@@ -45,6 +45,9 @@ REQUEST_OPTIONS = (
         help="Uneven classes: draw them equally, weigh the loss, or adjust the outputs.",
     ),
     click.option("--class-weights", metavar="CLASS=WEIGHT,...", help="Weights in the loss; 1 where not named."),
+    click.option(
+        "--training", metavar="FIELD=VALUE,...", help="clip, micro_batch, ema, patience, mixup, cutmix, noise, find_lr."
+    ),
     click.option("--calibrate/--no-calibrate", default=None, help="Fit a temperature on the validation side."),
     click.option("--on-bad-image", type=click.Choice(["skip", "fail"]), help="Leave out and list, or stop."),
     click.option("--prefer", type=click.Choice(["accuracy", "speed"]), help="For auto: whose is the burden of proof."),
