@@ -59,7 +59,9 @@ def make(photos, plugins):
     def make(out="run", force=False, plugins=plugins, **fields):
         given = {"data": str(photos), "backbone": "tiny/net", "epochs": 2, "device": "cpu", "cache": "boundary"}
         recipe = Recipe(**given | fields)
-        return engine.finetune(recipe, load_registry(plugins), plugins, Path(out), force=force)
+        run = engine.finetune(recipe, load_registry(plugins), plugins, Path(out), force=force)
+        assert (run.path / "report.html").is_file()  # made last, and never at the cost of a run
+        return run
 
     return make
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo_core import components, data, device, fit, modalities, training
+from zoo_core import components, data, device, fit, modalities, report, training
 from zoo_core.adapting import adapted
 from zoo_core.backbone import Backbone
 from zoo_core.console import Console
@@ -26,7 +26,7 @@ from zoo_core.plugins import Plugins
 from zoo_core.recipe import Recipe
 from zoo_core.regimes import thinned
 from zoo_core.repeats import joined
-from zoo_core.runs import Run, RunWriter
+from zoo_core.runs import REPORT, Run, RunWriter
 from zoo_core.targets import Target
 from zoo_core.trainer import Kept, Trainer, kept_at
 from zoo_core.types import ONE_LABEL, Evidence, Example, FreezePlan, Split, Task
@@ -206,6 +206,8 @@ def finetune(
             strata = [e.label for name in ("train", "val") for e in task.split(name)]
             summary["repeats"] = trainer.repeats(joined(sides["train"], sides["val"]), strata)
             clock.lap("repeats")
+        _report(run, summary | {"seconds": clock.seconds()}, task, console)
+        clock.lap("report")
         writer.commit(summary | {"seconds": clock.seconds()})
     return Run(out, plugins)
 
@@ -330,6 +332,15 @@ def _best(history: list[dict[str, Any]]) -> int:
     if "val_loss" not in history[-1]:
         return int(history[-1]["epoch"])
     return int(min(history, key=lambda line: line["val_loss"])["epoch"])
+
+
+def _report(run: Run, summary: dict[str, Any], task: Task, console: Console) -> None:
+    """The run's page; whatever goes wrong with it must not cost a trained model."""
+    places = {e.origin: e.path for e in task.split("test") if e.origin}
+    try:
+        report.write(run, run.path / REPORT, summary, places)
+    except Exception as error:
+        console.say(f"zoo: the report could not be made ({type(error).__name__}: {error}); the run itself is whole.")
 
 
 def _verify(run: Run, examples: tuple[Example, ...], probabilities: Any, sample: int = 8) -> None:

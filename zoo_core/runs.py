@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from zoo_core.targets import Target
 
 RUN_FORMAT = 1
+REPORT = "report.html"
+"""Made of the other files, and may be made again: no digest of it is kept."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,14 @@ class Run:
         yield from reading.in_order(found, names, failed)
         for path, reason in failed.items():
             yield Prediction(names[path], error=reason)
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Make the page again that says what was done, why and how good it is; by default in the run's folder."""
+        from zoo_core import report
+
+        path = Path(out) if out else self.path / REPORT
+        report.write(self, path)
+        return path
 
     def _answer(self, path: str, row: list[float], cuts: Sequence[float]) -> Prediction:
         names = self.target.names(row, cuts)
@@ -297,7 +307,7 @@ class RunWriter:
     def commit(self, summary: dict[str, Any]) -> None:
         """Final figures, digests of all files, `COMMIT`, and the rename."""
         write_json(self.folder / "summary.json", summary)
-        files = {p.name: sha256_file(p) for p in sorted(self.folder.iterdir())}
+        files = {p.name: sha256_file(p) for p in sorted(self.folder.iterdir()) if p.name != REPORT}
         write_json(self.folder / "COMMIT", {"format": RUN_FORMAT, "files": files})
         if self.out.exists():
             old = self.out.with_name(self.out.name + ".replaced")

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("use", "Score a run on labelled images."),
     "predict": ("use", "Predict images with a run."),
     "runs": ("use", "List and show runs."),
+    "report": ("report", "Make a run's page again, and open it."),
     "demo": ("demo", "Fine-tune on real images of solar cells, start to end."),
     "doctor": ("doctor", "Check this installation."),
 }

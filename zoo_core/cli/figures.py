@@ -8,14 +8,9 @@ from typing import Any
 import click
 
 from zoo_core.cli.common import table
-from zoo_core.runs import Run
+from zoo_core.report import baseline_name
+from zoo_core.runs import REPORT, Run
 
-_NAMES = {
-    "majority": "majority class",
-    "knn": "20 nearest neighbours",
-    "linear_probe": "linear probe",
-    "multi_stage": "ridge on all stages",
-}
 _DETAILS = {"recall": "recall", "average_precision": "average precision"}
 
 
@@ -23,7 +18,7 @@ def print_run(run: Run) -> None:
     """Test figures beside the baselines, what they can and cannot say, time, and where the run lies."""
     summary, figures = run.summary, run.target.figures
     own = (f"this run ({summary['freeze']['requested']})", *_cells(summary["test"], figures))
-    rows = [own, *((_name(run, k), *_cells(v, figures)) for k, v in summary["baselines"].items())]
+    rows = [own, *((baseline_name(run, k), *_cells(v, figures)) for k, v in summary["baselines"].items())]
     if not summary["pretrained"]:
         click.echo("\nThe backbone's weights were random, as asked; the baselines below use its random features.")
     click.echo(f"\nTest side, {summary['data']['n_test']} {run.modality.plural}, looked at once:")
@@ -57,7 +52,7 @@ def _lines(run: Run) -> dict[str, str]:
     seconds, cache, rival = summary["seconds"], summary["cache"], summary["resolution"]
     parts = ", ".join(f"{k} {v:.1f}" for k, v in seconds.items() if k != "total")
     return {
-        "Warning": resolution.sentence(rival, _name(run, rival["rival"]), rival["unit"], run.modality.plural),
+        "Warning": resolution.sentence(rival, baseline_name(run, rival["rival"]), rival["unit"], run.modality.plural),
         "Learning": learning_curve.sentence(summary["learning_curve"]),
         "Calibrate": _calibration(summary["calibration"]),
         "Threshold": _threshold(run),
@@ -67,6 +62,7 @@ def _lines(run: Run) -> dict[str, str]:
         f"{cache['bytes'] / 1e6:.0f} MB",
         "Frozen": f"digest before and after is the same: {summary['frozen_digest_after'][:16]}...",
         "Run": str(run.path),
+        "Report": str(run.path / REPORT) if (run.path / REPORT).is_file() else "",
     }
 
 
@@ -88,12 +84,6 @@ def _threshold(run: Run) -> str:
         f"specificity {_number(found['specificity'], found['intervals'].get('specificity'))}; "
         "predict with --operating-point"
     )
-
-
-def _name(run: Run, baseline: str) -> str:
-    if baseline == "majority" and run.target.kind in ("multi-label", "regression"):
-        return "mean of the training side"
-    return _NAMES[baseline]
 
 
 def _headings(figures: Mapping[str, str]) -> list[str]:
