@@ -104,10 +104,13 @@ def enter(
         order: for several.
         written: whether the stage writes into this value, which may be someone's cached activation.
     """
-    if len(t) == 1:
+    exporting = torch.compiler.is_exporting()  # a graph for any number of examples has no order of its own
+    if not exporting and len(t) == 1:
         order = alone
     t = t.flatten(0, 1) if times > 1 else t
     t = t.movedim(0, axis) if axis else t
+    if exporting:
+        return t
     inverse = sorted(range(len(order)), key=order.__getitem__)
     t = t.permute(*order).contiguous().permute(*inverse)
     return t.clone() if written else t

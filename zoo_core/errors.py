@@ -148,6 +148,14 @@ class PluginBroken(ZooError):
     """What was asked for is supplied by a plugin that failed to load."""
 
 
+class NotExportable(UsageError):
+    """A run that has no such form: another library's models cannot hold its head, or read its kind of example."""
+
+
+class ExportFailed(ZooError):
+    """An export answers differently from its run, or has changed since."""
+
+
 class FreezeBroken(ZooError):
     """A frozen stage changed during training: never expected, never ignored."""
 

@@ -166,6 +166,20 @@ class Run:
         report.write(self, path)
         return path
 
+    def export(self, to: str, out: str | Path | None = None, *, force: bool = False) -> Path:
+        """Write it for another library, compared with this run before it is called done; returns the folder.
+
+        Args:
+            to: `onnx`, `safetensors`, `timm`, `hf` or `torch-export`.
+            out: by default beside the run, under its name and the form's.
+            force: replace an export that is there.
+        """
+        from zoo_core.exporting import export
+
+        folder = Path(out) if out else self.path.with_name(f"{self.path.name}-{to}")
+        export(self, to, folder, force=force)
+        return folder
+
     def _answer(self, path: str, row: list[float], cuts: Sequence[float]) -> Prediction:
         names = self.target.names(row, cuts)
         if not self.classes:

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "finetune": ("train", "Fine-tune a backbone on labelled images."),
     "eval": ("use", "Score a run on labelled images."),
     "predict": ("use", "Predict images with a run."),
+    "export": ("export", "Write a run for another library: ONNX, timm, transformers, torch."),
     "runs": ("use", "List and show runs."),
     "report": ("report", "Make a run's page again, and open it."),
     "demo": ("demo", "Fine-tune on real images of solar cells, start to end."),

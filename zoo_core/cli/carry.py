@@ -46,18 +46,27 @@ def pull_command(name: str, registry_file: Path | None, as_json: bool) -> None:
 def verify_command(names: tuple[str, ...], everything: bool, registry_file: Path | None, as_json: bool) -> None:
     """Read the weights of NAME... again, every byte, and compare their sha256 with what is known.
 
-    The exit code is 1 if anything is damaged, missing, or a card does not fit the schema.
+    A NAME that is the folder of an export is opened by the library it is for, and its answers for the samples that
+    lie in it are compared with those of the run. The exit code is 1 if anything is damaged, missing, or a card does
+    not fit the schema.
 
     \b
     Examples:
       zoo verify mine/cells
       zoo verify --all
+      zoo verify runs/photos-last-1a2b3c4d-onnx
     """
     from zoo_core.console import Terminal
     from zoo_core.verifying import verify
 
     if bool(names) == everything:
         raise BadOption("verify needs NAME..., or --all. See zoo verify --help.")
+    exports = [name for name in names if (Path(name) / "export.json").is_file()]
+    if exports:
+        _verify_exports(exports, as_json)
+        names = tuple(name for name in names if name not in exports)
+        if not names:
+            return
     rows = verify(registry(installed(core=False), registry_file), names or None, Terminal())
     if as_json:
         emit([asdict(row) | {"fine": row.fine} for row in rows])
@@ -69,6 +78,15 @@ def verify_command(names: tuple[str, ...], everything: bool, registry_file: Path
         click.echo(f"{len(rows)} checked: {total}.")
     if not all(row.fine for row in rows):
         sys.exit(1)
+
+
+def _verify_exports(folders: list[str], as_json: bool) -> None:
+    from zoo_core.exporting import verify
+
+    for folder in folders:
+        found = verify(Path(folder))
+        text = f"{folder}: every file is as it was; {found.samples} samples differ by {found.worst:.1g} at most"
+        emit({"folder": folder} | asdict(found)) if as_json else click.echo(text)
 
 
 @click.command("bundle")
