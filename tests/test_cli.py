@@ -248,7 +248,7 @@ MISTAKES = {
     "missing data": (("finetune", "nowhere", "-b", "tiny/net"), 2, "nowhere: no such file or folder"),
     "empty folder": (("finetune", "empty", "-b", "tiny/net"), 2, "empty holds no labelled image"),
     "one class": (("finetune", "photos/red", "-b", "tiny/net"), 2, "images directly inside"),
-    "needless old": ((*FINETUNE, "--old", "photos"), 2, "uses no old data"),
+    "no old data": ((*FINETUNE, "--regime", "rehearsal"), 2, "mixes old data in, and none are given"),
     "no run": (("predict", "runs/b", "x.png"), 2, "runs/b is no run"),
     "missing file": (("predict", "runs/a", "x.png"), 2, "x.png: no such file or folder"),
     "run exists": ((*FINETUNE, "--out", "runs/a"), 2, "runs/a is already there"),

@@ -19,6 +19,7 @@ from zoo_core.console import Console
 from zoo_core.errors import (
     BadOption,
     DigestMismatch,
+    NoData,
     RunDamaged,
     RunExists,
     RunNotFound,
@@ -289,7 +290,7 @@ def test_evaluate(make, photos, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "error", "message"),
     [
-        ({"old": "there"}, BadOption, "--old there: the regime 'new-only' uses no old data. Leave --old out"),
+        ({"old": "there"}, NoData, "there: no such file or folder"),
         ({"freeze": "lats"}, UnknownStrategy, "unknown freeze 'lats'. Did you mean last"),
         ({"freeze": "last:9"}, BadOption, "this backbone has 3 stages; expected 0 to 3"),
         ({"head": "linaer"}, UnknownStrategy, "unknown head 'linaer'. Did you mean linear"),

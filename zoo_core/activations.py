@@ -83,6 +83,7 @@ class Activations:
         pooled: pooled features of every stage.
         feature_dim: width of the backbone's own features, the last columns of `pooled`.
         hits, misses: images found, images computed.
+        computed: names of those that were computed.
         boundary: names to the value that enters the tail.
     """
 
@@ -94,6 +95,7 @@ class Activations:
     hits: int
     misses: int
     boundary: Callable[[Sequence[str]], Value] = field(repr=False)
+    computed: frozenset[str] = field(repr=False, default=frozenset())
 
     def features(self, names: Sequence[str]) -> Tensor:
         """The pretrained backbone's pooled features [B, D]."""
@@ -174,6 +176,7 @@ def at(
         feature_dim=backbone.feature_dim,
         hits=len(paths) - len(missing),
         misses=len(missing),
+        computed=frozenset(missing),
         boundary=value,
     )
 

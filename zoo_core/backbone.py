@@ -78,6 +78,8 @@ class Backbone:
         weights_note: where the weights came from, in words for the run's report.
         reader: from a file to what enters the first stage; by default images, as the card says.
         pooling: a stage's value to one row per example [B, C]; `pool` by default.
+        labels: every name by which people call an output of the classifier -> its index; the first name of each is
+            what it is shown as. Empty where the outputs have no names.
     """
 
     card: Card
@@ -89,6 +91,7 @@ class Backbone:
     weights_note: str = ""
     reader: Reader = None  # type: ignore[assignment]  # made from the card below
     pooling: Callable[[Value], Tensor] = pool
+    labels: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.reader = self.reader or Pixels(self.card.input)

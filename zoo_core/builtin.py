@@ -38,4 +38,10 @@ def zoo_head_builders() -> dict[str, type]:
 
 @hookimpl
 def zoo_data_regimes() -> dict[str, type]:
-    return {"new-only": regimes.NewOnly, "few-shot": regimes.FewShot, "fraction": regimes.Fraction}
+    return {
+        "new-only": regimes.NewOnly,
+        "few-shot": regimes.FewShot,
+        "fraction": regimes.Fraction,
+        "rehearsal": regimes.Rehearsal,
+        "lwf": regimes.LwF,
+    }

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo_core import components, data, device, fit, modalities, report, training
+from zoo_core import components, data, device, fit, modalities, old_task, rehearsing, report, training
 from zoo_core.adapting import adapted
 from zoo_core.backbone import Backbone
 from zoo_core.console import Console
-from zoo_core.errors import BadOption, FreezeBroken, RunDamaged
+from zoo_core.errors import BadOption, FreezeBroken, RunDamaged, TooMuchForgotten
 from zoo_core.evidence import gather, table, told
 from zoo_core.files import read_json
 from zoo_core.judging import floor_of, judge
@@ -42,6 +42,7 @@ class Preview:
         trained: how many numbers of the backbone train, with what the strategy adds.
         head: its spelling.
         builder: of the head, with the loss of the task.
+        old: the task whose answers are to be kept, where the recipe has one.
     """
 
     task: Task
@@ -52,6 +53,7 @@ class Preview:
     trained: int
     head: str
     builder: Any
+    old: old_task.OldTask | None = None
 
 
 def prepare(
@@ -61,7 +63,6 @@ def prepare(
     card = backbone.card if backbone else registry.get(recipe.backbone).usable()
     strategy = components.build(plugins, "freeze", recipe.freeze)
     regime = components.build(plugins, "regime", recipe.regime)
-    _check_old(recipe, regime)
     components.build(plugins, "head", recipe.head)
     task = data.scan(
         recipe.data,
@@ -80,6 +81,7 @@ def prepare(
         pretrained = recipe.weights == "pretrained" and getattr(strategy, "pretrained", True)
         torch.manual_seed(recipe.seed)  # for weights that are asked to be random
         backbone = load_backbone(card, plugins, pretrained)
+    old, task = old_task.find(recipe, backbone, regime, task, plugins, console)
     backbone.reader, notes = backbone.reader.fitted([e.path for e in task.examples])
     task = dataclasses.replace(task, notes=(*task.notes, *notes))
     where = device.choose(recipe.device)
@@ -92,6 +94,9 @@ def prepare(
     head = plan.head or recipe.head
     builder = objective(components.build(plugins, "head", head), task, recipe)
     _check_head(head, recipe.freeze, builder, plan, backbone)
+    if old:
+        rehearsing.check(recipe, regime, builder, training.read(recipe.training))
+        old = rehearsing.ahead(old, regime, recipe)
     default = fit.default_schedule(plan, backbone, len(task.split("train")))
     default = dataclasses.replace(default, lr=plan.lr or default.lr)
     given = {k: getattr(recipe, k) for k in ("epochs", "batch_size", "lr") if getattr(recipe, k) is not None}
@@ -110,7 +115,7 @@ def prepare(
         )
     with adapted(strategy, backbone, plan):
         trained = plan.parameters(backbone.info())
-    return Preview(task, backbone, plan, schedule, strategy, trained, head, builder)
+    return Preview(task, backbone, plan, schedule, strategy, trained, head, builder, old)
 
 
 def finetune(
@@ -142,7 +147,8 @@ def finetune(
         clock.lap("scan")
 
         cut, _ = fit.span(builder, plan.depth, len(body.stages))
-        kept = kept_at(recipe, task, body, cut, schedule.epochs + 1, console)
+        old = preview.old
+        kept = kept_at(recipe, old.beside(task) if old else task, body, cut, schedule.epochs + 1, console)
         acts = kept.plain
         sides = {name: _side(task, name, builder.target) for name in data.SPLITS}
         sides["train"] = dataclasses.replace(sides["train"], views=kept.views)
@@ -150,10 +156,13 @@ def finetune(
         floor, curve = floor_of(acts, sides, builder.target)
         clock.lap("baselines")
 
-        trainer = Trainer(recipe, task, body, plan, schedule, builder, regime, kept, console, preview.strategy)
+        keeper = rehearsing.Keeper(old, regime, recipe, kept, sides["train"]) if old else None
+        both = keeper.mixed(sides) if keeper else sides
+        start = keeper.start if keeper else None
+        trainer = Trainer(recipe, task, body, plan, schedule, builder, regime, kept, console, preview.strategy, start)
         if schedule.training.find_lr:
-            trainer.find_rate(sides["train"], recipe.seed)
-        model, history = trainer.train(sides["train"], sides["val"], recipe.seed)
+            trainer.find_rate(both["train"], recipe.seed)
+        model, history = trainer.train(both["train"], both["val"], recipe.seed)
         clock.lap("fit")
 
         body.freeze(plan.depth)
@@ -166,6 +175,7 @@ def finetune(
             return builder.probabilities(outputs), side.labels
 
         judged = judge(builder.target, answers(sides["val"]), answers(sides["test"]), floor, recipe.calibrate)
+        lost = keeper.figures(model, lambda names: trainer.outputs(model, names)) if keeper else None
         clock.lap("eval")
 
         summary = {
@@ -195,6 +205,8 @@ def finetune(
             "frozen_digest_after": after,
             "cache": {"hits": acts.hits, "misses": acts.misses, "bytes": acts.size_bytes, "mode": acts.mode},
         }
+        if keeper and lost:
+            summary["old"] = lost | {"cost": keeper.cost(clock.laps)}
         decided = {"numbers": asdict(kept.numbers), "cache": asdict(kept.choice), "head_dim": trainer.head_dim}
         decided |= {"head": head, "evidence": told(task.evidence)}
         decided |= {"reader": body.reader.state(), "calibration": asdict(judged.calibration)}
@@ -209,6 +221,7 @@ def finetune(
         _report(run, summary | {"seconds": clock.seconds()}, task, console)
         clock.lap("report")
         writer.commit(summary | {"seconds": clock.seconds()})
+    _check_lost(recipe, lost, out)
     return Run(out, plugins)
 
 
@@ -240,6 +253,8 @@ def say_plan(preview: Preview, console: Console) -> None:
         console.say(f"          {note}")
     if task.skipped:
         console.say("          skipped " + ", ".join(f"{count} {what}" for what, count in task.skipped.items()))
+    for note in preview.old.notes if preview.old else ():
+        console.say(f"Old task  {note}")
     console.say(f"Backbone  {body.card.name}")
     console.say(f"          weights {body.weights_note}")
     for line in table(task.evidence) if task.evidence else ():
@@ -291,11 +306,15 @@ def _check_training(recipe: Recipe, schedule: fit.Schedule, builder: Any, task: 
         )
 
 
-def _check_old(recipe: Recipe, regime: Any) -> None:
-    if recipe.old and not regime.needs_old:
-        raise BadOption(f"--old {recipe.old}: the regime {recipe.regime!r} uses no old data. Leave --old out.")
-    if regime.needs_old and not recipe.old:
-        raise BadOption(f"the regime {recipe.regime!r} mixes old data in. Give it with --old DATA.")
+def _check_lost(recipe: Recipe, lost: dict[str, Any] | None, out: Path) -> None:
+    """The run is there and stays; only the user's limit was not kept."""
+    limit = recipe.max_forgetting
+    if lost and limit is not None and lost["before"] is not None and lost["forgetting"] > limit:
+        raise TooMuchForgotten(
+            f"{out}: the old task went from {lost['before']:.3f} to {lost['after']:.3f}, "
+            f"which is more than --max-forgetting {limit:g} allows. "
+            "The run is kept; try --regime rehearsal, or a larger ratio or buffer."
+        )
 
 
 def _check_trials(recipe: Recipe, task: Task) -> None:

@@ -60,6 +60,18 @@ class BadManifest(UsageError):
     """A table or shard without the columns, damaged, or with rows that cannot be used."""
 
 
+class OldDataMissing(UsageError):
+    """A regime needs the old task's data or model, and there is none."""
+
+
+class LabelClash(UsageError):
+    """Labels of an old and a new task do not fit into one label space."""
+
+
+class TooMuchForgotten(ZooError):
+    """A finished run lost more of the old task than `--max-forgetting` allows."""
+
+
 class TooFewExamples(ZooError):
     """One class only, or a class too small to be split."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -49,6 +49,14 @@ class Schedule:
     training: Training = field(default_factory=Training)
 
 
+class Soft(Protocol):
+    """What an old model answered for the training examples; see `rehearsing.SoftTargets`."""
+
+    def loss(self, outputs: Tensor, rows: Sequence[int], epoch: int) -> Tensor:
+        """One loss per example [B], added to that of the labels."""
+        ...
+
+
 @dataclass(frozen=True)
 class Side:
     """One side of the data as the tail sees it.
@@ -57,14 +65,23 @@ class Side:
         digests: of the content, one an example.
         labels: [N].
         views: augmented views of each example that epochs take turns with; 0 takes the example as it is.
+        n_old: how many of the examples, the last ones, are of an old task.
+        soft: an old model's answers for them.
     """
 
     digests: Sequence[str]
     labels: Tensor
     views: int = 0
+    n_old: int = 0
+    soft: Soft | None = None
 
     def __len__(self) -> int:
         return len(self.digests)
+
+    def soft_loss(self, batch: np.ndarray, epoch: int) -> Callable[[Tensor, slice], Tensor] | None:
+        """For `step`: the loss of the soft targets of a batch of examples, where there are any."""
+        soft = self.soft
+        return (lambda outputs, part: soft.loss(outputs, batch[part].tolist(), epoch)) if soft else None
 
     def rows(self, indices: Iterable[int], epoch: int) -> list[str]:
         """Names of the rows that an epoch reads, for these examples."""
@@ -151,7 +168,6 @@ def fit(
     val: Side,
     seed: int,
     console: Console,
-    n_old: int = 0,
     deeper: Mapping[int, Boundary] | None = None,
     watch: Watch | None = None,
 ) -> list[dict[str, Any]]:
@@ -159,7 +175,7 @@ def fit(
 
     Args:
         boundary: content digests to the value that enters the tail at the plan's depth.
-        train: new examples first, then `n_old` old ones.
+        train: new examples first, then old ones.
         deeper: the same for deeper cuts, which a phase of that depth reads instead.
         watch: told what happens in each epoch; may stop the training.
 
@@ -188,10 +204,10 @@ def fit(
                 training_mode(part, phase)
                 torch.manual_seed(seed * 1_000_003 + epoch)  # dropout: a function of (seed, epoch)
                 rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-                batches = regime.batches(len(train) - n_old, n_old, schedule.batch_size, rng)
+                batches = regime.batches(len(train) - train.n_old, train.n_old, schedule.batch_size, rng)
                 span = (epoch - first) / (last - first), (epoch + 1 - first) / (last - first)
                 rows = [train.rows(batch, epoch) for batch in batches]
-                loss = _epoch(part, optimiser, schedule, reads, train, batches, rows, span, watch, average)
+                loss = _epoch(part, optimiser, schedule, reads, train, batches, rows, epoch, span, watch, average)
                 if watch:
                     watch.close(loss, schedule.lr)
                 with average.in_place() if average else nullcontext():
@@ -219,6 +235,7 @@ def _epoch(
     train: Side,
     batches: list[np.ndarray],
     rows: list[list[str]],
+    epoch: int,
     span: tuple[float, float],
     watch: Watch | None = None,
     average: Average | None = None,
@@ -227,7 +244,8 @@ def _epoch(
     total = torch.zeros((), device=model.device)
     for number, (batch, names) in enumerate(zip(batches, rows, strict=True)):
         factor = warm_cosine(span[0] + (span[1] - span[0]) * number / len(batches))
-        total += step(model, optimiser, schedule, boundary, names, train.labels[batch], factor, watch)
+        soft = train.soft_loss(batch, epoch)
+        total += step(model, optimiser, schedule, boundary, names, train.labels[batch], factor, watch, soft)
         if average:
             average.update()
     mean = float(total) / max(1, sum(map(len, batches)))
@@ -245,8 +263,13 @@ def step(
     labels: Tensor,
     factor: float,
     watch: Watch | None = None,
+    soft: Callable[[Tensor, slice], Tensor] | None = None,
 ) -> Tensor:
-    """One step on a batch of rows, at a share of the peak rate; returns the sum of its losses, on the device."""
+    """One step on a batch of rows, at a share of the peak rate; returns the sum of its losses, on the device.
+
+    Args:
+        soft: outputs of a part of the batch to what is added to its losses.
+    """
     for group in optimiser.param_groups:
         group["lr"] = schedule.lr * group["scale"] * factor
     tail, device, options = model.tail, model.device, schedule.training
@@ -256,7 +279,7 @@ def step(
         value = _to(boundary(names[part]), device)
         value, loss = mixed(value, labels[part].to(device), model.builder.loss, options)
         outputs = model.head(tail(value))
-        losses = loss(outputs)
+        losses = loss(outputs) + soft(outputs, part) if soft else loss(outputs)
         (losses.sum() / len(names)).backward()  # type: ignore[no-untyped-call]
         total += losses.detach().sum()
         if watch:

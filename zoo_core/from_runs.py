@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from zoo_core.card import Card, Facet, Openness, Source
 from zoo_core.errors import RunDamaged
 from zoo_core.files import sha256_file
+from zoo_core.old_model import keep_head
 from zoo_core.weight_store import keep, keep_copy
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def card_of_run(run: Run, name: str, plugins: Plugins) -> Card:
         paper="",
         notes=f"{parent.name} fine-tuned by the run {summary['run']}; trained: {trained}.",
         parent=parent.name,
-        extra={"x-run": {"recipe": summary["recipe"], "data": summary["data"]["digest"]}},
+        extra={"x-run": _of_run(run)},
     )
     tokenizer = tokenizer_of(parent) if parent.modality == "text" else None
     here = locate(tokenizer) if tokenizer else None
@@ -56,3 +58,11 @@ def card_of_run(run: Run, name: str, plugins: Plugins) -> Card:
             f"expected {body.digest()}). Nothing was registered; please report it."
         )
     return card
+
+
+def _of_run(run: Run) -> dict[str, Any]:
+    """What a later run has to know to keep this one's task: its data, and its head with labels."""
+    recipe, summary = run.recipe, run.summary
+    source: dict[str, Any] = {"path": str(Path(recipe.data).expanduser().resolve()), "columns": recipe.columns}
+    source |= {"test_share": recipe.test_share, "val_share": recipe.val_share}
+    return {"recipe": summary["recipe"], "data": summary["data"]["digest"], "source": source, "head": keep_head(run)}

@@ -90,7 +90,10 @@ class HeadBuilder(Protocol):
 class DataRegime(Protocol):
     """Decides which examples enter each epoch. A frozen dataclass; its fields are the user's options.
 
-    A regime that mixes old examples in states their share of an epoch, in [0, 1), as `ratio`.
+    A regime that mixes old examples in (`needs_old`) states their share of an epoch, in [0, 1), as `ratio`, and as
+    `buffer` how many old training examples are kept for it (0 for all), chosen as `select` says: `random`, `herding`
+    or `margin`. One with `distil` above 0 gets the old model's answers, softened by `temperature`, as soft targets of
+    that weight. The engine does the choosing and computing; see `rehearsal` and `lwf`, and docs/forgetting.md.
     """
 
     needs_old: ClassVar[bool]

@@ -45,7 +45,6 @@ def find(
     boundary: fit.Boundary,
     train: fit.Side,
     seed: int,
-    n_old: int = 0,
 ) -> Found:
     """Train the last phase's stages and the head for at most `STEPS` steps; the model is not as it was afterwards.
 
@@ -62,9 +61,10 @@ def find(
     rates: list[float] = []
     losses: list[float] = []
     mean = 0.0
-    for number, (epoch, batch) in enumerate(islice(_batches(regime, train, n_old, schedule.batch_size, seed), STEPS)):
+    for number, (epoch, batch) in enumerate(islice(_batches(regime, train, schedule.batch_size, seed), STEPS)):
         rate = LOWEST * (HIGHEST / LOWEST) ** (number / (STEPS - 1))
-        total = fit.step(model, optimiser, top, boundary, train.rows(batch, epoch), train.labels[batch], rate / HIGHEST)
+        soft = train.soft_loss(batch, epoch)
+        total = fit.step(model, optimiser, top, boundary, train.rows(batch, epoch), train.labels[batch], rate / HIGHEST, soft=soft)
         loss = float(total) / len(batch)
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
         smooth = mean / (1 - SMOOTHING ** (number + 1))
@@ -78,9 +78,9 @@ def find(
     return Found(float(f"{best / BELOW:.2g}"), tuple(rates), tuple(losses))
 
 
-def _batches(regime: Any, train: fit.Side, n_old: int, batch_size: int, seed: int) -> Iterator[tuple[int, np.ndarray]]:
+def _batches(regime: Any, train: fit.Side, batch_size: int, seed: int) -> Iterator[tuple[int, np.ndarray]]:
     """Epoch and batch, epoch after epoch, as training will see them."""
     for epoch in count():
         rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-        for batch in regime.batches(len(train) - n_old, n_old, batch_size, rng):
+        for batch in regime.batches(len(train) - train.n_old, train.n_old, batch_size, rng):
             yield epoch, batch

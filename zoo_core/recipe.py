@@ -31,7 +31,11 @@ class Recipe:
         freeze, head, regime: `name` or `name:field=value,field=value`.
         columns: a table's columns, such as `path=file,label=class`; guessed and said where not given.
         task: what the labels are: `single-label`, `multi-label`, `regression`, `ordinal`; `auto` guesses and says so.
-        old: the old task's data, for regimes that mix it in.
+        old: the old task's data: regimes that rehearse mix it in, and its test side shows what was lost.
+        labels: of old and new task: `extend` has the classes of both in one head, `share` the same ones, `replace` the
+            new ones only; `auto` takes the one of the first two that fits.
+        max_forgetting: how much of the old task's accuracy may be lost, as a share of all examples; a run that loses
+            more is kept, and fails.
         epochs: passes over the training side.
         budget: time for training, such as `90s`, `10m`, `1h`.
         lr: peak learning rate.
@@ -65,6 +69,8 @@ class Recipe:
     columns: str | None = None
     task: Literal["auto", "single-label", "multi-label", "regression", "ordinal"] = "auto"
     old: str | None = None
+    labels: Literal["auto", "extend", "share", "replace"] = "auto"
+    max_forgetting: float | None = None
     epochs: int | None = None
     budget: str | None = None
     lr: float | None = None
@@ -100,6 +106,8 @@ class Recipe:
         training.read(self.training)
         if self.seed < 0:
             raise BadOption(f"seed: got {self.seed}, expected 0 or more.")
+        if self.max_forgetting is not None and not 0 <= self.max_forgetting <= 1:
+            raise BadOption(f"max_forgetting: got {self.max_forgetting}, expected a share from 0 to 1, such as 0.02.")
         for name in ("test_share", "val_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise BadOption(f"{name}: got {getattr(self, name)}, expected a share from 0 up to, not including, 1.")

@@ -96,6 +96,11 @@ class Run:
         return Recipe.load(self.path / "recipe.toml")
 
     @cached_property
+    def plan(self) -> dict[str, Any]:
+        """What was decided: phases, head, numbers."""
+        return dict(read_json(self.path / "plan.json"))
+
+    @cached_property
     def classes(self) -> tuple[str, ...]:
         return tuple(read_json(self.path / "labels.json")["classes"])
 

@@ -64,7 +64,34 @@ class TimmProvider:
                 f"Use a member that pools: zoo list {card.architecture.partition('_enc')[0]}"
             )
         stages, width = stages_of(model, example), features.shape[1]
-        return Backbone(card, model, stages, width, classifier, pretrained=weights is not None, weights_note=note)
+        labels = label_names(model, card, classifier)
+        return Backbone(
+            card, model, stages, width, classifier, pretrained=weights is not None, weights_note=note, labels=labels
+        )
+
+
+def label_names(model: Any, card: Card, classifier: Mapping[str, Tensor]) -> dict[str, int]:
+    """Names of an ImageNet-1k classifier's outputs, from timm's table: short name, whole description, synset.
+
+    A short name that two classes have (crane, maillot) is left out of both.
+    """
+    import timm.data
+
+    data: Any = timm.data
+
+    rows = {len(t) for n, t in classifier.items() if n.endswith("weight")}
+    if rows != {1000} or card.parent or data.infer_imagenet_subset(model.pretrained_cfg) not in (None, "imagenet-1k"):
+        return {}
+    if "ImageNet-1k" not in card.openness.data.name:
+        return {}
+    info: Any = data.ImageNetInfo("imagenet-1k")
+    whole, synsets = info.label_descriptions(), info.label_names()
+    short = [text.partition(",")[0] for text in whole]
+    found: dict[str, int] = {}
+    for i, names in enumerate(zip(short, whole, synsets, strict=True)):
+        for name in names[short.count(short[i]) > 1 :]:
+            found.setdefault(name, i)
+    return found
 
 
 def create(card: Card, num_classes: int, **more: Any) -> nn.Module:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo_core import activations, augment, collapse, device, fit, keeping, rates, repeats
 from zoo_core.activations import Activations, Numbers, Views
@@ -110,10 +110,11 @@ class Trainer:
         kept: Kept,
         console: Console,
         strategy: Any = None,
+        start: Callable[[nn.Module], object] | None = None,
     ):
         self.recipe, self.task, self.body, self.plan, self.schedule = recipe, task, body, plan, schedule
         self.builder, self.regime, self.kept, self.console = builder, regime, kept, console
-        self.strategy = strategy
+        self.strategy, self.begin = strategy, start
         self.where = next(iter(body.tensors().values())).device
         stages = getattr(builder, "reads_stages", False)
         self.boundary: fit.Boundary = kept.all_stages if stages else kept.boundary
@@ -167,6 +168,8 @@ class Trainer:
         """The backbone with a new head."""
         torch.manual_seed(seed)
         head = self.builder.build(self.head_dim, self.task)
+        if self.begin:
+            self.begin(head)
         return fit.Model(self.body, head.to(self.where), self.builder, self.plan)
 
     def _regime(self, train: fit.Side) -> Any:

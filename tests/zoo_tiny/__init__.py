@@ -26,7 +26,8 @@ class TinyProvider:
             net.load_state_dict({n: t for n, t in weights.tensors.items() if not n.startswith("classifier")})
             classifier = {n: t for n, t in weights.tensors.items() if n.startswith("classifier")}
         parts = [("stem", net[0]), ("block", net[1]), ("neck", net[2])]
-        return Backbone(card, net, chain_from_modules(parts, net), 32, classifier)
+        labels = {f"thing{i}": i for i in range(10)} if classifier else {}
+        return Backbone(card, net, chain_from_modules(parts, net), 32, classifier, labels=labels)
 
 
 @hookimpl

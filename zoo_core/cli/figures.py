@@ -23,6 +23,11 @@ def print_run(run: Run) -> None:
         click.echo("\nThe backbone's weights were random, as asked; the baselines below use its random features.")
     click.echo(f"\nTest side, {summary['data']['n_test']} {run.modality.plural}, looked at once:")
     table(("", *_headings(figures)), rows)
+    if "old" in summary:
+        from zoo_core.ledger import lines
+
+        click.echo(f"\nOld task ({summary['old']['labels']}), {summary['old']['model']}:")
+        click.echo("\n".join(f"  {line}" for line in lines(summary["old"])))
     click.echo()
     for name, line in _lines(run).items():
         if line:

@@ -1,0 +1,214 @@
+"""The old task: which data show it, and in which label space it lives beside the new one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from zoo_core import data, modalities
+from zoo_core.backbone import Backbone
+from zoo_core.card import Card
+from zoo_core.console import Console
+from zoo_core.errors import BadOption, LabelClash, OldDataMissing
+from zoo_core.old_model import OldModel, known_model
+from zoo_core.plugins import Plugins
+from zoo_core.recipe import Recipe
+from zoo_core.types import Split, Task
+
+Space = Literal["extend", "share", "replace"]
+
+_SAID = {
+    "extend": "{old} old and {new} new classes in one head",
+    "share": "old and new data have the same {old} classes",
+    "replace": "the head knows the {new} new classes only",
+}
+
+
+@dataclass(frozen=True)
+class OldTask:
+    """What is to be kept.
+
+    Attributes:
+        space: how its labels lie beside the new ones.
+        classes: of the old task; in `extend` and `share` the first outputs of the run's head.
+        task: its data, labels as indices into `classes`; None where they are not at hand.
+        model: the old model, where one came with the weights; None for a probe on the data.
+        notes: sentences for the user.
+    """
+
+    space: Space
+    classes: tuple[str, ...]
+    task: Task | None
+    model: OldModel | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """Where its data lie; empty where they are not at hand."""
+        return self.task.source if self.task else ""
+
+    def split(self, name: Split) -> tuple[Any, ...]:
+        """Old examples of one side."""
+        return self.task.split(name) if self.task else ()
+
+    def beside(self, task: Task) -> Task:
+        """All examples, new and old, for what only asks which files there are."""
+        return replace(task, examples=(*task.examples, *self.task.examples)) if self.task else task
+
+
+def find(
+    recipe: Recipe, body: Backbone, regime: Any, task: Task, plugins: Plugins, console: Console
+) -> tuple[OldTask | None, Task]:
+    """The old task where the recipe has one, and the new one in the label space of both.
+
+    Raises:
+        OldDataMissing: the regime needs old data, and there are none.
+        LabelClash: the label spaces do not fit.
+        BadOption: the task is not one of one label.
+    """
+    soft = getattr(regime, "distil", 0) > 0
+    if not (recipe.old or regime.needs_old or soft):
+        if recipe.labels in ("extend", "share"):
+            raise BadOption(f"--labels {recipe.labels}: there is no old task. Give its data with --old DATA.")
+        return None, task
+    if task.kind != "single-label":
+        raise BadOption(f"an old task can be kept beside single-label tasks; this one is {task.kind}. Leave --old out.")
+    model = known_model(body, plugins)
+    old, notes = _scan(recipe, body.card, console, use_parent=regime.needs_old or soft)
+    if old is None and regime.needs_old:
+        raise OldDataMissing(_no_data(recipe, body.card, model is not None))
+    if model is not None and old is not None and not set(old.classes) <= model.names.keys():
+        strange = sorted(set(old.classes) - model.names.keys())[0]
+        notes += (f"{model.origin} does not know {strange!r}: a probe on the old data stands in for the old model",)
+        model = None
+    if model is None and old is None:
+        raise OldDataMissing(
+            f"the regime {recipe.regime!r} keeps the old model's answers, but {body.card.name} has no "
+            "classifier with names. Give old data with --old DATA, or --regime new-only."
+        )
+    if old is not None and model is not None:
+        old = relabelled(old, model.classes, {n: model.classes[i] for n, i in model.names.items()})
+        if _same(old.source, parent_data(body.card).get("path", "")) and data.task_digest(old) != _digest(body.card):
+            notes += ("the old data are not those that the parent run was trained on",)
+    classes = model.classes if model is not None else old.classes if old is not None else ()
+    space = space_of(recipe.labels, classes, task.classes)
+    if space == "replace" and (regime.needs_old or soft):
+        raise BadOption(
+            f"--labels replace: the regime {recipe.regime!r} trains on the old task, too, which then has no outputs. "
+            "Give --labels extend, or --regime new-only."
+        )
+    if old is not None:
+        old, apart = _apart(old, task)
+        notes += apart
+    counts = _SAID[space].format(old=len(classes), new=len(task.classes))
+    notes = (f"{space}: {counts}", *notes)
+    if space == "replace":
+        return OldTask(space, classes, old, None, notes), task
+    everything = classes if space == "share" else (*classes, *task.classes)
+    return OldTask(space, classes, old, model, notes), relabelled(task, everything)
+
+
+def space_of(asked: str, old: Sequence[str], new: Sequence[str]) -> Space:
+    """The label space, `auto` being `share` for classes that the old task has, `extend` for others.
+
+    Raises:
+        LabelClash: shows both lists.
+    """
+    known = {name.casefold(): name for name in old}
+    both = [name for name in new if name.casefold() in known]
+    exact = [name for name in new if name in old]
+    lists = f"old: {_listed(old)}; new: {_listed(new)}"
+    if asked == "replace":
+        return "replace"
+    if len(exact) == len(new) and asked != "extend":
+        return "share"
+    if not both and asked != "share":
+        return "extend"
+    if asked == "share":
+        strange = next(name for name in new if name not in old)
+        raise LabelClash(
+            f"--labels share: the old task has no class {strange!r} ({lists}). "
+            "Give --labels extend, or rename the classes to those of the old task."
+        )
+    raise LabelClash(
+        f"{both[0]!r} is a label of the new data and {known[both[0].casefold()]!r} of the old task ({lists}). "
+        "Rename it in one of them where they mean different things; where all new labels mean old ones, "
+        "give --labels share; to give the old task up, --labels replace."
+    )
+
+
+def relabelled(task: Task, classes: tuple[str, ...], names: Mapping[str, str] | None = None) -> Task:
+    """The task with other classes; `names` says what each of its own is called there."""
+    index = {name: i for i, name in enumerate(classes)}
+    place = [index[(names or {}).get(name, name)] for name in task.classes]
+    return replace(task, classes=classes, examples=tuple(replace(e, label=place[e.label]) for e in task.examples))
+
+
+def parent_data(card: Card) -> dict[str, Any]:
+    """What the card says of the data of the run it was registered from; empty for others."""
+    return dict(card.extra.get("x-run", {}).get("source", {}))
+
+
+def _scan(recipe: Recipe, card: Card, console: Console, use_parent: bool) -> tuple[Task | None, tuple[str, ...]]:
+    """The old data: those given, else those of the parent run if they are still there."""
+    parent = parent_data(card)
+    source, columns = recipe.old, None
+    test_share, val_share = recipe.test_share, recipe.val_share
+    if parent and (not source or _same(source, parent["path"])):
+        if not source and not (use_parent and Path(parent["path"]).exists()):
+            return None, ()
+        source, columns = parent["path"], parent["columns"]
+        test_share, val_share = parent["test_share"], parent["val_share"]  # its test side is what that run never saw
+    if not source:
+        return None, ()
+    old = data.scan(
+        source,
+        columns=columns,
+        test_share=test_share,
+        val_share=val_share,
+        on_bad_image=recipe.on_bad_image,
+        console=console,
+        modality=modalities.of(card.modality),
+        task="single-label",
+    )
+    return old, () if recipe.old else (f"old data of the run that {card.name} was registered from: {source}",)
+
+
+def _apart(old: Task, new: Task) -> tuple[Task, tuple[str, ...]]:
+    """The old task without what would leak: contents that the new data have on another side."""
+    sides = {e.digest: e.split for e in new.examples}
+    kept = tuple(e for e in old.examples if sides.get(e.digest, e.split) == e.split)
+    lost = len(old.examples) - len(kept)
+    note = (f"{lost} old examples are also new ones on another side and were left out",) if lost else ()
+    return replace(old, examples=kept), note
+
+
+def _no_data(recipe: Recipe, card: Card, model: bool) -> str:
+    about = card.openness.data
+    name = f" ({about.name})" if about.name else ""
+    why = {
+        "open": f"its training data{name} are open, but not at hand",
+        "restricted": f"its training data{name} are restricted, not open",
+        "closed": f"its training data{name} are closed",
+        "unknown": f"how open its training data{name} are is unknown",
+    }[about.mark]
+    lwf = "--regime lwf, which keeps the old model's answers and needs no old data, or " if model else ""
+    return (
+        f"the regime {recipe.regime!r} mixes old data in, and none are given; the card of {card.name} says that {why}. "
+        f"Give --old DATA if you have them, {lwf}--regime new-only, which may forget the old task."
+    )
+
+
+def _digest(card: Card) -> str:
+    return str(card.extra["x-run"]["data"])
+
+
+def _same(a: str, b: str) -> bool:
+    return Path(a).expanduser().resolve() == Path(b).expanduser().resolve()
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
