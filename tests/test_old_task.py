@@ -200,7 +200,7 @@ def test_herding_follows_the_class_mean():
 
 @pytest.mark.parametrize("ratio", [0.0, 0.1, 0.5, 0.9])
 def test_ratio(ratio):
-    """Every batch has the same share of old examples to within one, every new example comes once, old ones in whole passes."""
+    """Every batch has the same share of old examples to within one; new ones come once, old ones in whole passes."""
     regime = regimes.Rehearsal(ratio)
     batches = regime.batches(1000, 30, 20, np.random.default_rng(0))
     new = [i for batch in batches for i in batch if i < 1000]
