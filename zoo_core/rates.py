@@ -64,7 +64,9 @@ def find(
     for number, (epoch, batch) in enumerate(islice(_batches(regime, train, schedule.batch_size, seed), STEPS)):
         rate = LOWEST * (HIGHEST / LOWEST) ** (number / (STEPS - 1))
         soft = train.soft_loss(batch, epoch)
-        total = fit.step(model, optimiser, top, boundary, train.rows(batch, epoch), train.labels[batch], rate / HIGHEST, soft=soft)
+        total = fit.step(
+            model, optimiser, top, boundary, train.rows(batch, epoch), train.labels[batch], rate / HIGHEST, soft=soft
+        )
         loss = float(total) / len(batch)
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
         smooth = mean / (1 - SMOOTHING ** (number + 1))

@@ -240,7 +240,9 @@ def check(recipe: Recipe, regime: Any, builder: Any, options: Training) -> None:
     if recipe.balance in ("loss", "logit-adjust"):
         raise BadOption(f"--balance {recipe.balance} knows no old task. Give --balance sampler, or leave it out.")
     if getattr(regime, "distil", 0) > 0 and options.mixes:
-        raise BadOption(f"--training {recipe.training} mixes examples, whose soft targets nobody computed. Leave it out.")
+        raise BadOption(
+            f"--training {recipe.training} mixes examples, whose soft targets nobody computed. Leave it out."
+        )
     if getattr(regime, "distil", 0) > 0 and builder.solves:
         raise BadOption(
             f"soft targets train a head step by step, but --head {recipe.head} is solved at once. Give --head linear."
