@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("audit", "Look at every image of a data set and say what is in it."),
     "plan": ("plan", "Show what finetune would do, stage by stage, and how long it would take."),
     "compare": ("compare", "Which backbone suits the data? Cheap scores, then the best few fine-tuned."),
+    "probe": ("probe", "Try many heads, rates and seeds on the frozen features of one pass."),
     "finetune": ("train", "Fine-tune a backbone on labelled images."),
     "eval": ("use", "Score a run on labelled images."),
     "predict": ("use", "Predict images with a run."),
