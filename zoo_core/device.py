@@ -48,8 +48,8 @@ def threads(count: int) -> Iterator[None]:
 def keep_heap() -> bool:
     """Let glibc keep freed blocks, so that each layer's output does not fault in fresh pages.
 
-    On a CPU forward pass the kernel's page faults took over half of the time in our measurements
-    (benchmarks/README.md). One arena for all threads: with one each, every thread keeps the largest
+    On a CPU forward pass the kernel's page faults took over half of the time in our measurements.
+    One arena for all threads: with one each, every thread keeps the largest
     blocks of its own, and the peak of a run was 1,740 MB in the place of 1,410. Only glibc has these
     switches; elsewhere nothing happens. Off with `ZOO_MALLOC=system`.
     """
