@@ -140,6 +140,14 @@ def test_finetune(zoo, photos):
     assert json.loads((run / "summary.json").read_text()) == answer.json
 
 
+def test_folds_and_seeds(zoo, photos):
+    """`--folds 2 --seeds 2` prints the mean and the spread of the figures over the repeats."""
+    answer = zoo("finetune", photos, "-b", "tiny/net", "--epochs", 1, "--folds", 2, "--seeds", 2)
+    assert answer.code == 0, answer.err
+    line = next(line for line in answer.out.splitlines() if line.startswith("Repeats"))
+    assert re.search(r"2 folds x 2 seeds of the training side, mean and spread: accuracy 0\.\d+ \+- 0\.\d+", line)
+
+
 def test_recipes(zoo, photos, run):
     """`--recipe` starts from a file, options and then `--set` replace its fields; a dry run prints the result."""
     args = ("finetune", "--recipe", run / "recipe.toml", "--seed", 5, "--set", "lr=0.25", "--dry-run")

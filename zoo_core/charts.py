@@ -1,7 +1,6 @@
 """Small line charts as inline SVG: they take the page's colours, light or dark, and need no file or script.
 
-By hand and not by matplotlib: its import and six figures take two seconds of every run, these a few milliseconds,
-and their colours are the page's own variables.
+By hand and not by matplotlib: no run has to import it, and the colours are the page's own variables.
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ def _lines(run: Run) -> dict[str, str]:
     return {
         "Warning": resolution.sentence(rival, baseline_name(run, rival["rival"]), rival["unit"], run.modality.plural),
         "Learning": learning_curve.sentence(summary["learning_curve"]),
+        "Repeats": _repeats(summary.get("repeats")),
         "Calibrate": _calibration(summary["calibration"]),
         "Threshold": _threshold(run),
         "Head": summary["head_note"],
@@ -69,6 +70,17 @@ def _lines(run: Run) -> dict[str, str]:
         "Run": str(run.path),
         "Report": str(run.path / REPORT) if (run.path / REPORT).is_file() else "",
     }
+
+
+def _repeats(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return ""
+    figures = ", ".join(
+        f"{name.replace('_', ' ')} {f['mean']:.3f} +- {f['std']:.3f}"
+        for name, f in found.items()
+        if isinstance(f, dict) and "mean" in f
+    )
+    return f"{found['folds']} folds x {found['seeds']} seeds of the training side, mean and spread: {figures}"
 
 
 def _calibration(found: Mapping[str, Any]) -> str:
