@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 FOLDERS := $(patsubst %/pyproject.toml,%,$(PLUGINS))
 
-.PHONY: demo test lint install index families science clean
+.PHONY: demo test soak lint install index families science clean
 
 demo: install  ## fine-tune on real images with real weights
 	$(BIN)/zoo demo
 
 test: install  ## all tests
 	$(BIN)/python -m pytest --numprocesses auto
+
+soak: install  ## kill 200 runs at random, and go on from every checkpoint of every way to train (long)
+	SOAK=1 $(BIN)/python -m pytest tests/test_resume.py -k same_bits
+	$(BIN)/python tests/soak.py --kills 200
 
 lint: install  ## style and types
 	$(BIN)/ruff check .

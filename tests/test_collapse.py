@@ -126,8 +126,9 @@ def test_at_most_two_retries(collapsing):
 
 
 def test_no_numbers_at_any_rate(make, photos):
-    """A loss that is no number at each of the three rates is an error with a smaller one to try."""
-    with pytest.raises(Collapsed, match=r"the loss became (nan|inf) at learning rate 1\.1.e\+29. Try --lr 3\.7e\+28"):
+    """A loss that is no number at each of the three rates is an error: which batch, and a smaller rate to try."""
+    what = r"the loss became (nan|inf) in batch \d of 2 \(.*\.png and 8 more\)"
+    with pytest.raises(Collapsed, match=what + r" at learning rate 1\.1.e\+29. Try --lr 3\.7e\+28"):
         make(freeze="full", lr=1e30, epochs=4)
 
 

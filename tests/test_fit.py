@@ -229,7 +229,9 @@ def test_the_best_epoch_is_kept(plugins, task):
 def test_no_numbers_no_model(plugins, task):
     """A loss that is not finite stops with the rate and a smaller one to try."""
     model = model_of(plugins, plan_of(3))
-    with pytest.raises(TrainingFailed, match=r"the loss became nan at learning rate 0\.01. Try --lr 0\.0033"):
+    with pytest.raises(
+        TrainingFailed, match=r"the loss became nan in batch 1 of 3 at learning rate 0\.01. Try --lr 0\.0033"
+    ):
         train(model, task, lambda digests: torch.full((len(digests), 32), float("nan")))
 
 

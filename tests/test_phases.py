@@ -15,6 +15,7 @@ from zoo_core.errors import BadOption
 from zoo_core.layers import load_registry
 from zoo_core.plugins import discover
 from zoo_core.testing.components import Component
+from zoo_core.training import epochs_of
 from zoo_core.types import FreezePlan, Phase, StageInfo, Task
 from zoo_core.weights import load_backbone
 
@@ -156,7 +157,7 @@ def test_the_head_alone_reads_pooled_features(model_of, train, spec):
 def test_the_first_phase_is_a_head_only_run(model_of, train):
     """The first phase of `lp-ft` gives the very bits of `head-only` with its epochs and its rate."""
     model, alone = model_of("lp-ft"), model_of("head-only")
-    epochs = fit.epochs_of(model.plan, 8)[0]
+    epochs = epochs_of(model.plan, 8)[0]
     first = train(model, replace(SCHEDULE, epochs=8), features=True)[:epochs]
     assert first == train(alone, replace(SCHEDULE, epochs=epochs, lr=10 * SCHEDULE.lr))
 
@@ -174,14 +175,14 @@ def test_the_first_phase_is_a_head_only_run(model_of, train):
 )
 def test_epochs_of_phases(model_of, spec, epochs, expected):
     """Phases share the epochs, each has at least one, and together they have all of them."""
-    assert fit.epochs_of(model_of(spec).plan, epochs) == expected
+    assert epochs_of(model_of(spec).plan, epochs) == expected
 
 
 def test_stages_get_as_many_epochs_as_without_a_probe(model_of):
     """By default the phase for the head alone comes on top: the stages train as long as with `full`."""
     body, full, lp_ft = model_of("full").backbone, model_of("full").plan, model_of("lp-ft").plan
     usual = fit.default_schedule(full, body, 160).epochs
-    assert fit.epochs_of(lp_ft, fit.default_schedule(lp_ft, body, 160).epochs)[1] == usual
+    assert epochs_of(lp_ft, fit.default_schedule(lp_ft, body, 160).epochs)[1] == usual
 
 
 def test_a_budget_goes_to_every_phase(model_of, train):

@@ -261,6 +261,7 @@ class _Filler:
                 value = _each(part, lambda t: t.to(self.device))
                 if depth == 0:
                     value = self.backbone.reader.to_input(part, self.device)
+                value = self._filled(value)
                 found = self._kept(self.numbers.pass_through(self.backbone, depth, self.depth, value))
                 rows += [Row(names[k], tuple(t[i] for t in found)) for i, k in enumerate(where)]
             return rows, []
@@ -269,7 +270,7 @@ class _Filler:
 
     def _whole(self, names: Sequence[str], raw: Raw, x: Value) -> tuple[list[Row], list[int]]:
         """From the pixels, through every stage: the value at the cut and the pooled features."""
-        value: Value = x
+        value = self._filled(x)
         kind = self.cut.kind if self.cut is not None else "pooled"
         found: tuple[Tensor, ...] = parts_of(self.backbone.reader.widen(raw)) if kind == "pixels" else ()
         stages = []
@@ -282,6 +283,18 @@ class _Filler:
         features = torch.cat(stages, dim=1).cpu()
         rows = [Row(n, tuple(t[i] for t in found), features[i]) for i, n in enumerate(names)]
         return rows, [stage.shape[1] for stage in stages]
+
+    def _filled(self, value: Value) -> Value:
+        """A batch made whole with copies of its last row, where all inputs have one size.
+
+        Libraries choose their kernels by the size of a batch: a row's last bits must not depend on how many were
+        missing beside it, or a run that was killed here would end with other ones.
+        """
+        first = parts_of(value)[0]
+        lacking = reading.batch_size(self.device) - len(first)
+        if lacking <= 0 or not getattr(self.backbone.reader, "one_size", False):
+            return value
+        return _each(value, lambda t: _like(torch.cat([t, t[-1:].expand(lacking, *t.shape[1:])]), t))
 
     def _kept(self, value: Value) -> tuple[Tensor, ...]:
         """The value at the cut as it is stored, on the CPU."""
@@ -333,6 +346,12 @@ def parts_of(value: Value) -> tuple[Tensor, ...]:
 def single(value: Value) -> Value:
     """A tuple of one tensor as that tensor; any other value as it is."""
     return value[0] if isinstance(value, tuple) and len(value) == 1 else value
+
+
+def _like(value: Tensor, other: Tensor) -> Tensor:
+    """A tensor laid out in memory as another one of its kind."""
+    last = other.ndim == 4 and other.is_contiguous(memory_format=torch.channels_last)
+    return value.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def _each(value: Value, change: Callable[[Tensor], Tensor]) -> Value:

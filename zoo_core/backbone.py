@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -14,6 +13,7 @@ from zoo_core.card import Card
 from zoo_core.crossing import rewrite_device
 from zoo_core.errors import BadStage, UnstagedTensor
 from zoo_core.readers import Pixels, Reader
+from zoo_core.tensors import digest
 from zoo_core.types import Only, StageInfo
 
 Value: TypeAlias = Tensor | tuple[Tensor, ...]
@@ -196,12 +196,7 @@ class Backbone:
     def digest_of(self, stages: Iterable[int]) -> str:
         """As `digest`, of the stages with these indices."""
         everything = _all_tensors(self.model)
-        tensors = {n: everything[n] for i in stages for n in self.stages[i].tensors}
-        sha = hashlib.sha256()
-        for name, tensor in sorted(tensors.items()):
-            sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            sha.update(_bytes(tensor))
-        return sha.hexdigest()
+        return digest({n: everything[n] for i in stages for n in self.stages[i].tensors})
 
     def to(self, device: str | torch.device) -> Backbone:
         """Move model and stages; returns itself."""
@@ -259,11 +254,6 @@ def _all_tensors(model: nn.Module) -> dict[str, Tensor]:
 def _normalises(module: nn.Module) -> bool:
     """Told by the class's name or a base's: libraries have norm layers of their own (`RmsNorm`, ResMLP's `Affine`)."""
     return any("norm" in cls.__name__.lower() or cls.__name__ == "Affine" for cls in type(module).__mro__)
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().tobytes()
 
 
 def _stay_in_eval(self: nn.Module, mode: bool = True) -> nn.Module:

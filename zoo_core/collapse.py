@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,6 +50,16 @@ class Watch:
         """A phase of so many epochs begins: its loss is compared with itself only."""
         self.losses, self.answers = [], None
         self.patience = max(3, math.ceil(epochs / 4))
+
+    def state(self) -> dict[str, Any]:
+        """Plain data from which `put_back` goes on."""
+        answers = None if self.answers is None else self.answers.tolist()
+        return {"sign": self.sign, "losses": self.losses[:], "answers": answers, "patience": self.patience}
+
+    def put_back(self, state: Mapping[str, Any], device: torch.device | None = None) -> None:
+        """Go on from where `state` was called."""
+        self.sign, self.losses, self.patience = state["sign"], list(state["losses"]), state["patience"]
+        self.answers = None if state["answers"] is None else torch.tensor(state["answers"], device=device)
 
     def saw(self, outputs: Tensor) -> None:
         """Count the answers of a batch [B, classes]."""

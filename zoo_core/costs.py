@@ -16,6 +16,7 @@ from zoo_core.backbone import Backbone, Value
 from zoo_core.console import Console
 from zoo_core.recipe import Recipe
 from zoo_core.trainer import Kept, Trainer, kept_at
+from zoo_core.training import epochs_of
 from zoo_core.types import FreezePlan, Phase, Task
 
 
@@ -71,7 +72,7 @@ def expect(
 
     choice, missing = _keeping(recipe, task, body, kept, schedule.epochs + 1)
     phases, parts = [], [0.0] * count
-    for phase, epochs, step in zip(plan.phases, fit.epochs_of(plan, schedule.epochs), steps, strict=True):
+    for phase, epochs, step in zip(plan.phases, epochs_of(plan, schedule.epochs), steps, strict=True):
         first = phase.depth if phase.depth in trainer.deeper else kept.plain.depth
         seconds = epochs * (len(train) * step + len(task.split("val")) * sum(forward[first:]))
         phases.append(seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -62,3 +62,22 @@ def keep_heap() -> bool:
     mmap_max, trim_threshold, top_pad, arena_max = -4, -1, -2, -8  # names in malloc.h
     kept = mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1) and mallopt(top_pad, 64 << 20)
     return bool(kept and mallopt(arena_max, 1))
+
+
+def random_state(where: torch.device) -> dict[str, torch.Tensor]:
+    """State of the generators that a training on this device draws from."""
+    found = {"cpu": torch.get_rng_state()}
+    if where.type == "cuda":
+        found["cuda"] = torch.cuda.get_rng_state(where)
+    if where.type == "mps":
+        found["mps"] = torch.mps.get_rng_state()
+    return found
+
+
+def set_random_state(where: torch.device, state: Mapping[str, torch.Tensor]) -> None:
+    """Put generators back to a state that `random_state` gave."""
+    torch.set_rng_state(state["cpu"])
+    if where.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], where)
+    if where.type == "mps" and "mps" in state:
+        torch.mps.set_rng_state(state["mps"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,24 @@ from torch import Tensor
 from zoo_core import components, data, device, fit, modalities, old_task, rehearsing, report, training
 from zoo_core.adapting import adapted
 from zoo_core.backbone import Backbone
+from zoo_core.clock import Clock
 from zoo_core.console import Console
 from zoo_core.errors import BadOption, FreezeBroken, RunDamaged, TooMuchForgotten
-from zoo_core.evidence import gather, table, told
+from zoo_core.evidence import gather, recalled, table, told
 from zoo_core.files import read_json
 from zoo_core.judging import floor_of, judge
 from zoo_core.layers import Registry
 from zoo_core.objective import objective
 from zoo_core.plugins import Plugins
+from zoo_core.progress import Progress
 from zoo_core.recipe import Recipe
 from zoo_core.regimes import thinned
 from zoo_core.repeats import joined
-from zoo_core.runs import REPORT, Run, RunWriter
+from zoo_core.runs import REPORT, Run, RunWriter, fingerprints
 from zoo_core.targets import Target
 from zoo_core.trainer import Kept, Trainer, kept_at
 from zoo_core.types import ONE_LABEL, Evidence, Example, FreezePlan, Split, Task
+from zoo_core.unfinished import Unfinished
 from zoo_core.weights import load_backbone
 
 
@@ -57,9 +59,22 @@ class Preview:
 
 
 def prepare(
-    recipe: Recipe, registry: Registry, plugins: Plugins, console: Console, backbone: Backbone | None = None
+    recipe: Recipe,
+    registry: Registry,
+    plugins: Plugins,
+    console: Console,
+    backbone: Backbone | None = None,
+    progress: Progress | None = None,
 ) -> Preview:
-    """Card, parts, task, backbone and plan; nothing is trained or written."""
+    """Card, parts, task, backbone and plan; nothing is trained or written.
+
+    Args:
+        progress: of the run, which remembers trials that were made already.
+
+    Raises:
+        ResumeRefused: the run was begun with other data or weights.
+    """
+    progress = progress or Progress()
     card = backbone.card if backbone else registry.get(recipe.backbone).usable()
     strategy = components.build(plugins, "freeze", recipe.freeze)
     regime = components.build(plugins, "regime", recipe.regime)
@@ -87,9 +102,14 @@ def prepare(
     where = device.choose(recipe.device)
     backbone.to(where)
     backbone.model.to(memory_format=torch.channels_last)
+    progress.same(data=data.task_digest(task), weights=backbone.digest())
+    progress.told(torch=torch.__version__, device=str(where), threads=str(torch.get_num_threads()))
     if hasattr(strategy, "trials"):
         _check_trials(recipe, task)
-        task = dataclasses.replace(task, evidence=_evidence(strategy, recipe, plugins, task, backbone, console))
+        known = progress.known("evidence")
+        evidence = recalled(known) if known else _evidence(strategy, recipe, plugins, task, backbone, console)
+        progress.note("evidence", asdict(evidence))
+        task = dataclasses.replace(task, evidence=evidence)
     plan = strategy.plan(backbone.info(), task).check(backbone.info())
     head = plan.head or recipe.head
     builder = objective(components.build(plugins, "head", head), task, recipe)
@@ -128,15 +148,21 @@ def finetune(
     console: Console | None = None,
     force: bool = False,
 ) -> Run:
-    """Run a recipe and return the finished run.
+    """Run a recipe and return the finished run; one that was begun and not finished is gone on with.
 
     Raises:
         ZooError: each kind of mistake by its own class; the output folder is then not there.
     """
     console, clock = console or Console(), Clock()
     device.keep_heap()
-    with RunWriter(out, force=force) as writer:
-        preview = prepare(recipe, registry, plugins, console, backbone)
+    unfinished = Unfinished(out, recipe, force=force, console=console)
+    if unfinished.settle():
+        return Run(out, plugins)
+    progress = unfinished.progress
+    with RunWriter(unfinished) as writer:
+        if progress.resumed:
+            console.say(f"Resumed   {unfinished.folder}")
+        preview = prepare(recipe, registry, plugins, console, backbone, progress)
         task, body, plan, schedule = preview.task, preview.backbone, preview.plan, preview.schedule
         head, builder = preview.head, preview.builder
         regime = components.build(plugins, "regime", recipe.regime)
@@ -160,9 +186,10 @@ def finetune(
         both = keeper.mixed(sides) if keeper else sides
         start = keeper.start if keeper else None
         trainer = Trainer(recipe, task, body, plan, schedule, builder, regime, kept, console, preview.strategy, start)
-        if schedule.training.find_lr:
+        memory = progress.memory("fit")
+        if schedule.training.find_lr and memory.look() is None:
             trainer.find_rate(both["train"], recipe.seed)
-        model, history = trainer.train(both["train"], both["val"], recipe.seed)
+        model, history = trainer.train(both["train"], both["val"], recipe.seed, memory)
         clock.lap("fit")
 
         body.freeze(plan.depth)
@@ -204,6 +231,8 @@ def finetune(
             "frozen_digest_before": before,
             "frozen_digest_after": after,
             "cache": {"hits": acts.hits, "misses": acts.misses, "bytes": acts.size_bytes, "mode": acts.mode},
+            "digests": fingerprints(model, history, memory.optimiser_digest),
+            "resumed": progress.resumed,
         }
         if keeper and lost:
             summary["old"] = lost | {"cost": keeper.cost(clock.laps)}
@@ -216,30 +245,13 @@ def finetune(
         clock.lap("save")
         if recipe.folds * recipe.seeds > 1:
             strata = [e.label for name in ("train", "val") for e in task.split(name)]
-            summary["repeats"] = trainer.repeats(joined(sides["train"], sides["val"]), strata)
+            summary["repeats"] = trainer.repeats(joined(sides["train"], sides["val"]), strata, progress)
             clock.lap("repeats")
         _report(run, summary | {"seconds": clock.seconds()}, task, console)
         clock.lap("report")
         writer.commit(summary | {"seconds": clock.seconds()})
     _check_lost(recipe, lost, out)
     return Run(out, plugins)
-
-
-class Clock:
-    """Seconds by phase."""
-
-    def __init__(self) -> None:
-        self.start = self.last = time.perf_counter()
-        self.laps: dict[str, float] = {}
-
-    def lap(self, name: str) -> None:
-        """Close the phase that ends now."""
-        now = time.perf_counter()
-        self.laps[name], self.last = now - self.last, now
-
-    def seconds(self) -> dict[str, float]:
-        """Phases and total, to a hundredth."""
-        return {k: round(v, 2) for k, v in (self.laps | {"total": time.perf_counter() - self.start}).items()}
 
 
 def say_plan(preview: Preview, console: Console) -> None:

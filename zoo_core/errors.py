@@ -52,6 +52,10 @@ class RunNotFound(UsageError):
     """No finished run in that folder."""
 
 
+class ResumeRefused(UsageError):
+    """An unfinished run that cannot be gone on with: another recipe, other data or weights, or nothing was kept."""
+
+
 class NoData(UsageError):
     """The data path is missing, or holds no example."""
 
@@ -181,10 +185,13 @@ class TrainingFailed(ZooError):
 
 
 class Collapsed(TrainingFailed):
-    """Training went wrong in a way that a smaller learning rate may mend; `sign` is what was seen."""
+    """Training went wrong in a way that a smaller learning rate may mend; `sign` is what was seen.
 
-    def __init__(self, sign: str, lr: float):
-        self.sign, self.lr = sign, lr
+    `rows` are the examples of the batch where it was seen, if it was one.
+    """
+
+    def __init__(self, sign: str, lr: float, rows: Iterable[str] = ()):
+        self.sign, self.lr, self.rows = sign, lr, tuple(rows)
         super().__init__(f"{sign} at learning rate {lr:g}. Try --lr {lr / 3:.2g}")
 
 

@@ -106,6 +106,12 @@ def cost(evidence: Evidence) -> str:
     return f"{text}, {times:.1f} times one full fine-tuning (about {evidence.full_seconds:.1f} s)"
 
 
+def recalled(noted: dict[str, Any]) -> Evidence:
+    """Evidence from the plain data of `dataclasses.asdict`."""
+    trials = tuple(Trial(**t | {"correct": tuple(t["correct"])}) for t in noted["trials"])
+    return Evidence(**noted | {"trials": trials, "probes": tuple(noted["probes"])})
+
+
 def told(evidence: Evidence | None) -> dict[str, Any] | None:
     """Evidence for `plan.json`, with what was concluded from it."""
     if evidence is None:

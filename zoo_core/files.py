@@ -1,33 +1,55 @@
-"""The one place that reads JSON strictly and publishes files: temp, fsync, replace."""
+"""The one place that reads JSON strictly and changes files: temp, fsync, then one step that publishes.
+
+Everything that zoo writes goes through here, so that one test can fail each operation in turn.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from zoo_core.errors import BadJson, shown
+from zoo_core.errors import BadJson, DiskFull, shown
 
 MAX_JSON_BYTES = 64 << 20
 MAX_JSON_DEPTH = 32
+DAMAGED = ".damaged"
+_TEMP = re.compile(r"\.(?P<name>.*)\.(?P<pid>\d+)\.[0-9a-f]{8}\.tmp")
+_UNWRITABLE = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ENOTDIR", "ENAMETOOLONG")
+    if hasattr(errno, name)
+}
+_NO_LINKS = {getattr(errno, name) for name in ("EPERM", "ENOTSUP", "EOPNOTSUPP", "EMLINK", "ENOSYS")}
+"""What file systems without hard links answer."""
 
 
 @contextmanager
-def publishing(path: Path) -> Iterator[Path]:
+def publishing(path: Path, *, size_bytes: int | None = None, sync: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it replaces `path` in one step.
 
     Readers see the old file or the new one, never a part. After an error nothing is left.
+
+    Args:
+        size_bytes: what will be written, where it is known; said when it does not fit.
+        sync: wait until it is on the disk; without it a power cut may leave a file of zeros under the name.
+
+    Raises:
+        DiskFull: it cannot be written; with the path, the needed and the free bytes.
     """
-    temp = _temporary(path)
-    try:
-        yield temp
-        _settle(temp, path)
-    finally:
-        temp.unlink(missing_ok=True)
+    with _named(path, size_bytes):
+        temp = _temporary(path)
+        try:
+            yield temp
+            _settle(temp, path, sync)
+        finally:
+            _discard(temp)
 
 
 def publish_new(path: Path, text: str) -> bool:
@@ -38,35 +60,125 @@ def publish_new(path: Path, text: str) -> bool:
 
     Returns:
         Whether the file is ours; where it is not, the other one is as it was.
+
+    Raises:
+        DiskFull: as for `publishing`.
     """
-    temp = _temporary(path)
-    try:
-        temp.write_text(text, encoding="utf-8")
-        _sync(temp)
+    with _named(path, len(text.encode())):
+        temp = _temporary(path)
         try:
-            os.link(temp, path)
-        except FileExistsError:
-            return False
-        except OSError:
-            if path.exists():
+            temp.write_text(text, encoding="utf-8")
+            _sync(temp)
+            try:
+                os.link(temp, path)
+            except FileExistsError:
                 return False
-            os.replace(temp, path)
-        _sync_folder(path.parent)
-        return True
-    finally:
-        temp.unlink(missing_ok=True)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                if path.exists():
+                    return False
+                os.replace(temp, path)
+            _sync_folder(path.parent)
+            return True
+        finally:
+            _discard(temp)
 
 
-def publish_object(folder: Path, prefix: str, suffix: str, write: Callable[[Path], object]) -> Path:
-    """Publish an immutable file named `{prefix}{sha256}{suffix}` by its own content; return its path."""
-    temp = _temporary(folder / f"object{suffix}")
+def publish_object(
+    folder: Path, prefix: str, suffix: str, write: Callable[[Path], object], size_bytes: int | None = None
+) -> Path:
+    """Publish an immutable file named `{prefix}{sha256}{suffix}` by its own content; return its path.
+
+    Raises:
+        DiskFull: as for `publishing`.
+    """
+    with _named(folder / f"{prefix}...{suffix}", size_bytes):
+        temp = _temporary(folder / f"object{suffix}")
+        try:
+            write(temp)
+            path = folder / f"{prefix}{sha256_file(temp)}{suffix}"
+            _settle(temp, path)
+            return path
+        finally:
+            _discard(temp)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        DiskFull: it cannot be made.
+    """
+    with _named(path):
+        os.makedirs(path, exist_ok=True)
+
+
+def move(path: Path, to: Path) -> None:
+    """Rename a file or folder on its own disk, in one step; a file at `to` is replaced.
+
+    Raises:
+        DiskFull: it cannot be done.
+    """
+    with _named(to):
+        os.replace(path, to)
+        _sync_folder(to.parent)
+
+
+def put_aside(path: Path) -> Path | None:
+    """Rename a damaged file or folder to `NAME.damaged`, so that nobody reads it again and somebody may look at it.
+
+    Returns:
+        Its new path; None where that could not be done, or where another process was faster.
+    """
+    aside = path.with_name(path.name + DAMAGED)
     try:
-        write(temp)
-        path = folder / f"{prefix}{sha256_file(temp)}{suffix}"
-        _settle(temp, path)
-        return path
-    finally:
-        temp.unlink(missing_ok=True)
+        if aside.is_dir():
+            remove_tree(aside)
+        os.replace(path, aside)
+    except OSError:
+        return None
+    return aside
+
+
+def remove(path: Path) -> None:
+    """Remove a file that may be gone already."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all that is in it; links are removed, not followed. One that is gone is no error."""
+    if folder.is_symlink() or folder.is_file():
+        remove(folder)
+        return
+    with suppress(FileNotFoundError):
+        with os.scandir(folder) as found:
+            entries = list(found)
+        for entry in entries:
+            here = Path(entry.path)
+            remove_tree(here) if entry.is_dir(follow_symlinks=False) else remove(here)
+        os.rmdir(folder)
+
+
+def strays(folder: Path) -> list[Path]:
+    """Temporary files that killed writers left in a folder and below it; those of living writers are not listed.
+
+    Of writers on other machines only those are listed whose file is older than a day.
+    """
+    import socket
+    import time
+
+    found = []
+    for path in folder.rglob(".*.tmp"):
+        parts = _TEMP.fullmatch(path.name)
+        if not parts:
+            continue
+        with suppress(OSError):
+            here = parts["name"].endswith("." + socket.gethostname())
+            if not _alive(int(parts["pid"])) if here else time.time() - path.stat().st_mtime > 86_400:
+                found.append(path)
+    return found
 
 
 def write_text(path: Path, text: str) -> None:
@@ -174,14 +286,32 @@ def _finite(token: str, where: str) -> float:
 def _temporary(path: Path) -> Path:
     import socket
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    os.makedirs(path.parent, exist_ok=True)
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
 
 
-def _settle(temp: Path, path: Path) -> None:
-    _sync(temp)
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _settle(temp: Path, path: Path, sync: bool = True) -> None:
+    if sync:
+        _sync(temp)
     os.replace(temp, path)
-    _sync_folder(path.parent)
+    if sync:
+        _sync_folder(path.parent)
+
+
+def _discard(temp: Path) -> None:
+    """Remove a temporary file; where even that fails, the error that led here is the one to tell."""
+    with suppress(OSError):
+        os.unlink(temp)
 
 
 def _sync(path: Path) -> None:
@@ -196,3 +326,38 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+@contextmanager
+def _named(path: Path, size_bytes: int | None = None) -> Iterator[None]:
+    """Say which file could not be written, what it needs and what is free, in the place of a bare OSError."""
+    try:
+        yield
+    except Exception as error:
+        reason = _reason(error, path)
+        if not reason:
+            raise
+        raise DiskFull(f"{path} cannot be written: {reason}. {_room(path, size_bytes)}") from error
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """Why a file could not be written, if that is what an error says: safetensors has a class of its own for it."""
+    number = re.search(r"os error (\d+)", str(error)) if type(error).__name__ == "SafetensorError" else None
+    code = error.errno if isinstance(error, OSError) else int(number[1]) if number else None
+    name = getattr(error, "filename", None)
+    elsewhere = isinstance(name, str | os.PathLike) and path.parent not in Path(os.fspath(name)).parents
+    if code is None or code not in _UNWRITABLE or (elsewhere and Path(os.fspath(name)) not in path.parents):  # type: ignore[arg-type]
+        return ""
+    return os.strerror(code)
+
+
+def _room(path: Path, size_bytes: int | None) -> str:
+    import shutil
+
+    needs = f"It needs {size_bytes:,} bytes; " if size_bytes is not None else ""
+    try:
+        free = shutil.disk_usage(next(p for p in (path, *path.absolute().parents) if p.is_dir())).free
+        room = f"{free:,} bytes are free there. "
+    except (OSError, StopIteration):
+        room = "how many are free there cannot be told. "
+    return f"{needs}{room}Free some space or give another folder, then type the same command again: it goes on."

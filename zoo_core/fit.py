@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate
 from typing import Any, Protocol, TypeAlias
 
@@ -17,11 +18,12 @@ from torch import Tensor, nn
 from zoo_core import augment
 from zoo_core.averaging import Average
 from zoo_core.backbone import Backbone, Chain, Value
+from zoo_core.checkpoints import Memory, Standing
 from zoo_core.collapse import Watch
 from zoo_core.console import Console
 from zoo_core.errors import Collapsed, UnstagedTensor
 from zoo_core.mixing import mixed
-from zoo_core.training import Training
+from zoo_core.training import Training, epochs_of, warm_cosine
 from zoo_core.types import FreezePlan, Phase
 
 Boundary: TypeAlias = Callable[[Sequence[str]], Value]
@@ -170,6 +172,7 @@ def fit(
     console: Console,
     deeper: Mapping[int, Boundary] | None = None,
     watch: Watch | None = None,
+    memory: Memory | None = None,
 ) -> list[dict[str, Any]]:
     """Train tail and head in place; end with the epoch whose validation loss was lowest.
 
@@ -178,6 +181,7 @@ def fit(
         train: new examples first, then old ones.
         deeper: the same for deeper cuts, which a phase of that depth reads instead.
         watch: told what happens in each epoch; may stop the training.
+        memory: where it goes on from, and writes down how far it came.
 
     Returns:
         One line per epoch: phase, epoch, train_loss, val_loss, val_accuracy, seconds.
@@ -185,44 +189,59 @@ def fit(
     Raises:
         Collapsed: the loss is not finite, or `watch` says so.
     """
-    history: list[dict[str, Any]] = []
-    best, best_score = model.trained(model.plan.depth), math.inf
-    start, options = time.perf_counter(), schedule.training
+    memory = memory or Memory()
+    at = memory.recall(model, watch)
+    history, whole = at.history, model.plan.depth
+    best = at.best or model.trained(whole)
+    start, options = time.perf_counter() - at.elapsed, schedule.training
     shares = accumulate(phase.share for phase in model.plan.phases)
     phases = zip(model.plan.phases, epochs_of(model.plan, schedule.epochs), shares, strict=True)
-    with console.track("Training", schedule.epochs) as advance:
+    with console.track("Training", schedule.epochs) as advance, memory.stoppable():
+        advance(len(history))
         for number, (phase, epochs, share) in enumerate(phases):
+            if number < at.phase:
+                continue
             part, reads = _reading(model, phase, boundary, deeper or {})
             groups = parameter_groups(part, phase, schedule)
             optimiser = torch.optim.AdamW(groups, lr=schedule.lr)
             average = Average((p for g in groups for p in g["params"]), options.ema) if options.ema else None
-            first, last = len(history), len(history) + epochs
-            if watch:
-                watch.begin(epochs)
-            while len(history) < last:
-                epoch, tick = len(history), time.perf_counter()
+            if number == at.phase:
+                memory.put_back(optimiser, average)
+            else:
+                at.enter(number, epochs)
+                if watch:
+                    watch.begin(epochs)
+            keep = partial(memory.keep, at, model, optimiser, watch, average, start)
+            while len(history) < at.last:
+                epoch, at.tick = len(history), time.perf_counter() - at.spent
                 training_mode(part, phase)
                 torch.manual_seed(seed * 1_000_003 + epoch)  # dropout: a function of (seed, epoch)
                 rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
                 batches = regime.batches(len(train) - train.n_old, train.n_old, schedule.batch_size, rng)
-                span = (epoch - first) / (last - first), (epoch + 1 - first) / (last - first)
+                span = (epoch - at.first) / (at.last - at.first), (epoch + 1 - at.first) / (at.last - at.first)
                 rows = [train.rows(batch, epoch) for batch in batches]
-                loss = _epoch(part, optimiser, schedule, reads, train, batches, rows, epoch, span, watch, average)
+                if at.step:  # begun by an earlier process
+                    memory.put_back_random(model.device)
+                loss = _epoch(
+                    part, optimiser, schedule, reads, train, batches, rows, epoch, span, watch, average, at, keep
+                )
                 if watch:
                     watch.close(loss, schedule.lr)
                 with average.in_place() if average else nullcontext():
                     line = {"phase": number, "epoch": epoch, "train_loss": loss} | _validate(part, reads, val)
-                    history.append(line | {"seconds": time.perf_counter() - tick})
+                    history.append(line | {"seconds": time.perf_counter() - at.tick})
                     score = line.get("val_loss", -epoch)  # without validation examples the last epoch is kept
-                    if score < best_score:
-                        best_score = score
-                        best = {n: t.detach().clone() for n, t in model.trained(model.plan.depth).items()}
-                if schedule.budget_seconds and epoch == first:  # phases differ in what an epoch takes
+                    if score < at.best_score:
+                        at.best_score, at.best_epoch = score, epoch
+                        at.best = best = {n: t.detach().clone() for n, t in model.trained(whole).items()}
+                if schedule.budget_seconds and epoch == at.first:  # phases differ in what an epoch takes
                     left = share * schedule.budget_seconds - (time.perf_counter() - start)
-                    last = max(first + 1, min(last, first + 1 + int(left / history[-1]["seconds"])))
+                    at.last = max(at.first + 1, min(at.last, at.first + 1 + int(left / history[-1]["seconds"])))
+                if options.stalled(history[at.first :]):
+                    at.last = len(history)
+                keep()
                 advance(1)
-                if options.stalled(history[first:]):
-                    break
+    memory.ended(optimiser)
     model.restore(best)
     return history
 
@@ -237,20 +256,37 @@ def _epoch(
     rows: list[list[str]],
     epoch: int,
     span: tuple[float, float],
-    watch: Watch | None = None,
-    average: Average | None = None,
+    watch: Watch | None,
+    average: Average | None,
+    at: Standing,
+    keep: Callable[[], None],
 ) -> float:
-    """One pass over the batches; returns the mean loss. `span`: where the epoch lies in its phase, in [0, 1]."""
-    total = torch.zeros((), device=model.device)
+    """One pass over the batches; returns the mean loss.
+
+    Args:
+        span: where the epoch lies in its phase, in [0, 1].
+        at: says which steps are done, and learns which.
+        keep: called between two steps.
+    """
+    total = torch.as_tensor(at.total, device=model.device) if at.step else torch.zeros((), device=model.device)
+    first, sound = at.step, torch.zeros((), dtype=torch.long, device=model.device)  # steps whose loss was a number
     for number, (batch, names) in enumerate(zip(batches, rows, strict=True)):
+        if number < first:
+            continue
         factor = warm_cosine(span[0] + (span[1] - span[0]) * number / len(batches))
         soft = train.soft_loss(batch, epoch)
-        total += step(model, optimiser, schedule, boundary, names, train.labels[batch], factor, watch, soft)
+        total = total + step(model, optimiser, schedule, boundary, names, train.labels[batch], factor, watch, soft)
+        sound += total.isfinite()
         if average:
             average.update()
+        at.step, at.total = number + 1, total
+        if number + 1 < len(batches):
+            keep()
     mean = float(total) / max(1, sum(map(len, batches)))
     if not math.isfinite(mean):
-        raise Collapsed(f"the loss became {mean}", schedule.lr)
+        bad = min(first + int(sound), len(batches) - 1)
+        raise Collapsed(f"the loss became {mean} in batch {bad + 1} of {len(batches)}", schedule.lr, rows[bad])
+    at.step, at.total, at.spent = 0, 0.0, 0.0
     return mean
 
 
@@ -318,22 +354,6 @@ def parameter_groups(model: Model, phase: Phase, schedule: Schedule) -> list[dic
     ]
     _check_groups(backbone, head, groups)
     return groups
-
-
-def epochs_of(plan: FreezePlan, epochs: int) -> list[int]:
-    """Epochs of each phase, by its share, at least one each; the last one has what is left."""
-    found: list[int] = []
-    for number, phase in enumerate(plan.phases[:-1], start=1):
-        room = epochs - sum(found) - (len(plan.phases) - number)
-        found.append(max(1, min(round(epochs * phase.share), room)))
-    return [*found, max(1, epochs - sum(found))]
-
-
-def warm_cosine(progress: float, warmup: float = 0.1) -> float:
-    """Learning-rate factor at a share of the phase in [0, 1]: linear up, then half a cosine down."""
-    if progress < warmup:
-        return (progress + 1e-3) / (warmup + 1e-3)
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
 def _check_groups(backbone: Backbone, head: nn.Module, groups: list[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -83,10 +83,12 @@ class Pixels:
     """Images: decoded, resized and cropped to uint8 [C, H, W], then normalised.
 
     Attributes:
+        one_size: every input has the same shape, so that a batch may be filled up with copies.
         spec: the card's preprocessing.
         policy, seed: of augmented views.
     """
 
+    one_size: ClassVar[bool] = True
     spec: Input
     policy: str = "none"
     seed: int = 0

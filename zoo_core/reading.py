@@ -115,9 +115,14 @@ def on_all_cores(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
 
 
 def batches(names: Sequence[str], device: torch.device) -> list[Sequence[str]]:
-    """Names in the batches of the frozen pass: on the CPU small ones, whose activations stay in its caches."""
-    size = 16 if device.type == "cpu" else 64
+    """Names in the batches of the frozen pass."""
+    size = batch_size(device)
     return [names[i : i + size] for i in range(0, len(names), size)]
+
+
+def batch_size(device: torch.device) -> int:
+    """Of the frozen pass: on the CPU small ones, whose activations stay in its caches."""
+    return 16 if device.type == "cpu" else 64
 
 
 def cores() -> int:

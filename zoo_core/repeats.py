@@ -15,7 +15,7 @@ from zoo_core.targets import Target
 
 
 def repeat(
-    train: Callable[[Side, int], Model],
+    scored: Callable[[str, Side, int, Callable[[Model], dict[str, Any]]], dict[str, Any]],
     outputs: Callable[[Model, Sequence[str]], Tensor],
     side: Side,
     strata: Sequence[int],
@@ -26,7 +26,7 @@ def repeat(
     """Cross-validate on one side of the data; the test side is not looked at.
 
     Args:
-        train: a side and a seed to a model trained from the start.
+        scored: the name of a fold, its inside, a seed, and how a model is scored, to the scores of one trained so.
         outputs: of a model for some rows.
         side: what is split into folds, anew for each seed.
         strata: the group of each example that is spread evenly over the folds.
@@ -41,9 +41,12 @@ def repeat(
         fold = fold_of(np.array(strata), folds, seed)
         for k in range(folds):
             inside, outside = np.flatnonzero(fold != k).tolist(), np.flatnonzero(fold == k).tolist()
-            model = train(part(side, inside), seed)
-            answers = outputs(model, [side.digests[i] for i in outside])
-            scores = target.score(model.builder.probabilities(answers).numpy(), labels[outside], intervals=False)
+
+            def score(model: Model, rows: list[int] = outside) -> dict[str, Any]:
+                answers = outputs(model, [side.digests[i] for i in rows])
+                return target.score(model.builder.probabilities(answers).numpy(), labels[rows], intervals=False)
+
+            scores = scored(f"seed-{seed}-fold-{k}", part(side, inside), seed, score)
             for name, values in found.items():
                 if scores.get(name) is not None:
                     values.append(scores[name])

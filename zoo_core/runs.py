@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -19,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 from zoo_core import modalities
 from zoo_core.calibration import Calibration
 from zoo_core.card import Card
-from zoo_core.errors import BadOption, RunDamaged, RunExists, RunNotFound, TooFewExamples
-from zoo_core.files import read_json, sha256_file, write_json, write_text
+from zoo_core.errors import BadOption, RunDamaged, RunNotFound, TooFewExamples
+from zoo_core.files import publishing, read_json, sha256_file, write_json, write_text
 from zoo_core.modalities import Modality
 from zoo_core.plugins import Plugins
 from zoo_core.recipe import Recipe
 from zoo_core.types import FreezePlan, Phase, Task
+from zoo_core.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from zoo_core.backbone import Value
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from zoo_core.predicting import Predictor
     from zoo_core.targets import Target
 
-RUN_FORMAT = 1
 REPORT = "report.html"
 """Made of the other files, and may be made again: no digest of it is kept."""
 
@@ -69,10 +68,12 @@ class Run:
     def __init__(self, path: str | Path, plugins: Plugins | None = None, *, committed: bool = True):
         self.path = Path(path)
         if committed and not (self.path / "COMMIT").is_file():
-            state = (
-                "is an unfinished run" if self.path.with_name(self.path.name + ".unfinished").exists() else "is no run"
-            )
-            raise RunNotFound(f"{self.path} {state}; expected a folder with a COMMIT file. Type 'zoo runs ls'.")
+            if self.path.with_name(self.path.name + ".unfinished").exists():
+                raise RunNotFound(
+                    f"{self.path} is an unfinished run; expected a folder with a COMMIT file. "
+                    f"Go on with it: zoo finetune --resume {self.path}"
+                )
+            raise RunNotFound(f"{self.path} is no run; expected a folder with a COMMIT file. Type 'zoo runs ls'.")
         self._plugins = plugins
 
     @cached_property
@@ -268,25 +269,18 @@ class Run:
 class RunWriter:
     """Writes a run into `NAME.unfinished` and renames it once it is whole."""
 
-    def __init__(self, out: Path, *, force: bool = False):
-        self.out, self.force = out, force
-        self.folder = out.with_name(out.name + ".unfinished")
+    def __init__(self, unfinished: Unfinished):
+        self.unfinished, self.folder = unfinished, unfinished.folder
 
     def __enter__(self) -> RunWriter:
-        if self.out.exists() and not self.force:
-            raise RunExists(f"{self.out} is already there. Give another --out, or replace it with --force.")
-        if self.out.exists() and not (self.out / "COMMIT").is_file() and any(self.out.iterdir()):
-            raise RunExists(f"{self.out} is not a run, so --force does not replace it. Give another --out.")
-        if self.folder.exists():
-            shutil.rmtree(self.folder)  # left by a run that was stopped
-        self.folder.mkdir(parents=True)
+        self.unfinished.begin()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.unfinished.leave(error)
 
     def write(
         self,
@@ -299,14 +293,12 @@ class RunWriter:
         decided: dict[str, Any],
     ) -> None:
         """All files but `COMMIT`; `decided` is what else the plan says: numbers, cache, width of the head's input."""
-        from safetensors.torch import save_file
-
-        from zoo_core import targets
+        from zoo_core import targets, tensors
 
         body, plan = model.backbone, model.plan
         saved_from = plan.depth if body.pretrained else 0  # random stages are nowhere else
-        tensors = {n: t.detach().cpu().contiguous() for n, t in model.trained(saved_from).items()}
-        save_file(tensors, self.folder / "model.safetensors", {"backbone_digest": summary["frozen_digest_after"]})
+        about = {"backbone_digest": summary["frozen_digest_after"]}
+        tensors.write(self.folder / "model.safetensors", model.trained(saved_from), about)
         recipe.save(self.folder / "recipe.toml")
         write_json(self.folder / "card.json", {"name": body.card.name, "card": body.card.to_json()})
         frozen = {"depth": plan.depth, "frozen": plan.still(len(body.stages)), "saved_from": saved_from}
@@ -326,25 +318,28 @@ class RunWriter:
     def commit(self, summary: dict[str, Any]) -> None:
         """Final figures, digests of all files, `COMMIT`, and the rename."""
         write_json(self.folder / "summary.json", summary)
-        files = {p.name: sha256_file(p) for p in sorted(self.folder.iterdir()) if p.name != REPORT}
-        write_json(self.folder / "COMMIT", {"format": RUN_FORMAT, "files": files})
-        if self.out.exists():
-            old = self.out.with_name(self.out.name + ".replaced")
-            shutil.rmtree(old, ignore_errors=True)
-            self.out.rename(old)
-            self.folder.rename(self.out)
-            shutil.rmtree(old)
-        else:
-            self.folder.rename(self.out)
+        self.unfinished.commit()
 
     def _write_predictions(self, task: Task, target: Target, answers: list[list[float]], cuts: Sequence[float]) -> None:
-        with open(self.folder / "predictions.csv", "w", newline="", encoding="utf-8") as file:
+        path = self.folder / "predictions.csv"
+        with publishing(path) as temp, open(temp, "w", newline="", encoding="utf-8") as file:
             out = csv.writer(file)
             out.writerow(["path", "label", "predicted", *(f"p:{c}" for c in task.classes)])
             for example, row in zip(task.split("test"), answers, strict=True):
                 shares = [f"{p:.6f}" for p in row] if task.classes else []
                 predicted = "|".join(target.names(row, cuts))
                 out.writerow([example.origin or example.path, task.text(example), predicted, *shares])
+
+
+def fingerprints(model: Model, history: list[dict[str, Any]], optimiser: str) -> dict[str, str]:
+    """sha256 of what a training ended with: equal for two runs that did the same, whatever time they took."""
+    import hashlib
+
+    from zoo_core import tensors
+
+    lines = [{k: v for k, v in line.items() if k != "seconds"} for line in history]
+    metrics = hashlib.sha256(json.dumps(lines, sort_keys=True).encode()).hexdigest()
+    return {"weights": tensors.digest(model.trained(model.plan.depth)), "optimiser": optimiser, "metrics": metrics}
 
 
 def find_runs(folder: Path) -> list[Run]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from zoo_core.fit import Schedule, warm_cosine
+from zoo_core.fit import Schedule
+from zoo_core.training import warm_cosine
 
 
 def fit_stacked(

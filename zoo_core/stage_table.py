@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from zoo_core.backbone import Backbone, Value
 from zoo_core.costs import Costs
-from zoo_core.fit import Schedule, epochs_of
+from zoo_core.fit import Schedule
+from zoo_core.training import epochs_of
 from zoo_core.types import FreezePlan, StageInfo
 
 

@@ -14,10 +14,12 @@ from zoo_core import activations, augment, collapse, device, fit, keeping, rates
 from zoo_core.activations import Activations, Numbers, Views
 from zoo_core.adapting import adapted
 from zoo_core.backbone import Backbone, Value
+from zoo_core.checkpoints import Memory
 from zoo_core.collapse import Watch
 from zoo_core.console import Console
 from zoo_core.errors import Collapsed
 from zoo_core.keeping import Choice
+from zoo_core.progress import Progress
 from zoo_core.recipe import Recipe
 from zoo_core.regimes import Balanced
 from zoo_core.types import FreezePlan, Task
@@ -126,28 +128,46 @@ class Trainer:
         self.start = {n: t.detach().clone() for n, t in body.tensors(plan.depth).items()}
         self.collapses: list[dict[str, Any]] = []
 
-    def train(self, train: fit.Side, val: fit.Side, seed: int, attempt: int = 0) -> Trained:
+    def train(self, train: fit.Side, val: fit.Side, seed: int, memory: Memory | None = None) -> Trained:
         """A model trained from the start, and its history; after a collapse again, at a third of the rate.
+
+        Args:
+            memory: checkpoints, from the newest of which it goes on.
 
         Raises:
             Collapsed: the loss is no number at the last attempt either.
         """
-        watch = Watch(train.labels, last=attempt == collapse.RETRIES)
-        try:
-            model, history = self._once(train, val, seed, watch)
-        except Collapsed as error:
-            if watch.last:
-                raise
-            gentler = float(f"{self.schedule.lr * collapse.GENTLER:.3g}")  # as printed, so that --lr repeats it
-            line = self._note(error.sign, gentler)
-            self.schedule = dataclasses.replace(self.schedule, lr=gentler)
-            self.restart()
-            model, history = self.train(train, val, seed, attempt + 1)
-            history[0]["collapses"] = [line, *history[0].get("collapses", [])]
+        memory = memory or Memory()
+        attempt, lines = 0, []
+        if known := memory.look():
+            attempt, lines, self.collapses = known["attempt"], known["lines"], known["collapses"]
+            self.schedule = dataclasses.replace(self.schedule, lr=known["lr"])
+        while True:
+            watch = Watch(train.labels, last=attempt == collapse.RETRIES)
+            memory.about = {"attempt": attempt, "lr": self.schedule.lr, "lines": lines, "collapses": self.collapses}
+            try:
+                model, history = self._once(train, val, seed, watch, memory)
+            except Collapsed as error:
+                if watch.last:
+                    raise Collapsed(error.sign + self._files(error.rows), error.lr) from error
+                gentler = float(f"{self.schedule.lr * collapse.GENTLER:.3g}")  # as printed, so that --lr repeats it
+                lines.append(self._note(error.sign + self._files(error.rows), gentler))
+                self.schedule = dataclasses.replace(self.schedule, lr=gentler)
+                self.restart()
+                memory.forget()
+                attempt += 1
+                continue
+            if watch.sign:
+                history[-1]["collapses"] = [self._note(watch.sign, None)]
+            if lines:
+                history[0]["collapses"] = [*lines, *history[0].get("collapses", [])]
             return model, history
-        if watch.sign:
-            history[-1]["collapses"] = [self._note(watch.sign, None)]
-        return model, history
+
+    def _files(self, rows: Sequence[str]) -> str:
+        """A batch's first file, for people."""
+        paths = {e.digest: e.origin or e.path for e in self.task.examples}
+        first = paths.get(rows[0].partition("#")[0], rows[0]) if rows else ""
+        return f" ({first} and {len(rows) - 1} more)" if rows else ""
 
     def find_rate(self, train: fit.Side, seed: int) -> rates.Found:
         """Take the peak rate from a range test, and say it; afterwards the backbone is as it was."""
@@ -183,7 +203,7 @@ class Trainer:
         self.collapses.append({"sign": sign, "lr": self.schedule.lr, "again_at": again_at})
         return self.collapses[-1]
 
-    def _once(self, train: fit.Side, val: fit.Side, seed: int, watch: Watch) -> Trained:
+    def _once(self, train: fit.Side, val: fit.Side, seed: int, watch: Watch, memory: Memory) -> Trained:
         model = self._fresh(seed)
         if getattr(self.builder, "solves", False):
             return model, [self._solve(model, train, val)]
@@ -201,6 +221,7 @@ class Trainer:
                 self.console,
                 deeper=self.deeper,
                 watch=watch,
+                memory=memory,
             )
         return model, history
 
@@ -212,19 +233,31 @@ class Trainer:
         """Put the backbone back to where training starts."""
         self._put(self.start)
 
-    def repeats(self, side: fit.Side, strata: Sequence[int]) -> dict[str, Any]:
-        """Figures of every fold and seed; afterwards the backbone is as it was. `strata` are spread over the folds."""
+    def repeats(self, side: fit.Side, strata: Sequence[int], progress: Progress) -> dict[str, Any]:
+        """Figures of every fold and seed; afterwards the backbone is as it was.
+
+        Args:
+            strata: are spread over the folds.
+            progress: knows the folds that an earlier process has finished.
+        """
         final = {n: t.detach().clone() for n, t in self.body.tensors(self.plan.depth).items()}
         none = fit.Side([], torch.empty(0, dtype=torch.long))
 
-        def train(inside: fit.Side, seed: int) -> fit.Model:
+        def scored(key: str, inside: fit.Side, seed: int, score: Callable[[fit.Model], dict[str, Any]]) -> Any:
+            if known := progress.known(key):
+                self.schedule = dataclasses.replace(self.schedule, lr=known["lr"])
+                self.collapses = known["collapses"]
+                return known["scores"]
             self.restart()
-            return self.train(inside, none, self.recipe.seed + seed)[0]
+            model, _ = self.train(inside, none, self.recipe.seed + seed, progress.memory(key))
+            note = {"scores": score(model), "lr": self.schedule.lr, "collapses": self.collapses}
+            progress.note(key, note)
+            return note["scores"]
 
         folds, before = max(2, self.recipe.folds), len(self.collapses)
         try:
             target, seeds = self.builder.target, self.recipe.seeds
-            found = repeats.repeat(train, self.outputs, side, strata, target, folds, seeds)
+            found = repeats.repeat(scored, self.outputs, side, strata, target, folds, seeds)
             return found | {"collapses": self.collapses[before:]}
         finally:
             self._put(final)

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 from zoo_core.components import convert
 from zoo_core.errors import BadOption, near
+from zoo_core.types import FreezePlan
 
 
 @dataclass(frozen=True)
@@ -80,3 +81,19 @@ def read(text: str) -> Training:
             raise BadOption(f"--training {option}: no such field. {near(key, hints)} Fields are {fields}.")
         values[key] = convert(value if equals else "true", hints[key], f"--training {key}")
     return Training(**values)
+
+
+def epochs_of(plan: FreezePlan, epochs: int) -> list[int]:
+    """Epochs of each phase, by its share, at least one each; the last one has what is left."""
+    found: list[int] = []
+    for number, phase in enumerate(plan.phases[:-1], start=1):
+        room = epochs - sum(found) - (len(plan.phases) - number)
+        found.append(max(1, min(round(epochs * phase.share), room)))
+    return [*found, max(1, epochs - sum(found))]
+
+
+def warm_cosine(progress: float, warmup: float = 0.1) -> float:
+    """Learning-rate factor at a share of the phase in [0, 1]: linear up, then half a cosine down."""
+    if progress < warmup:
+        return (progress + 1e-3) / (warmup + 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))

@@ -67,19 +67,24 @@ REQUEST_OPTIONS = (
 @click.command("finetune")
 @each(REQUEST_OPTIONS)
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder. Default: runs/ and the recipe's name.")
-@click.option("--force", is_flag=True, help="Replace a run that is there.")
+@click.option("--force", is_flag=True, help="Replace a run that is there, finished or not.")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run that was stopped.")
 @click.option("--dry-run", is_flag=True, help="Print the recipe and the plan; train nothing.")
 @registry_option
 @as_json
 def finetune_command(
     out: Path | None,
     force: bool,
+    resume: Path | None,
     dry_run: bool,
     registry_file: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Fine-tune a backbone on DATA: class folders, a table (CSV, TSV, JSONL, Parquet) or shards of labelled images.
+
+    A run that was stopped or killed goes on from its last checkpoint when the same command is given again, and
+    ends with the same weights (on a CPU, to the bit). Ctrl-C writes a checkpoint.
 
     \b
     Examples:
@@ -88,8 +93,13 @@ def finetune_command(
       zoo finetune --recipe runs/photos-last-1a2b3c4d/recipe.toml --set seed=1
       zoo finetune photos/ -b cnn/tf_efficientnet_lite0.in1k --freeze auto --prefer speed
       zoo finetune photos/ -b cnn/tf_efficientnet_lite0.in1k --freeze full --dry-run
+      zoo finetune --resume runs/photos-last-1a2b3c4d
     """
-    recipe, plugins = recipe_of(**options), installed()
+    if resume:
+        recipe, out = resumed(resume, out, force, options)
+    else:
+        recipe = recipe_of(**options)
+    plugins = installed()
     cards = registry(plugins, registry_file)
 
     from zoo_core import engine
@@ -113,6 +123,17 @@ def finetune_command(
     from zoo_core.cli.figures import print_run
 
     print_run(run)
+
+
+def resumed(run: Path, out: Path | None, force: bool, options: dict[str, Any]) -> tuple[Recipe, Path]:
+    """The recipe and folder of a run that was stopped; nothing else may be asked for."""
+    from zoo_core.unfinished import unfinished_recipe
+
+    given = [name for name, value in {**options, "out": out, "force": force}.items() if value]
+    if given:
+        name = {"recipe_file": "--recipe", "settings": "--set", "data": "DATA"}.get(given[0], f"--{given[0]}")
+        raise BadOption(f"--resume goes on with the run's own recipe; leave {name.replace('_', '-')} out.")
+    return unfinished_recipe(run)
 
 
 def recipe_of(
