@@ -14,6 +14,7 @@ from types import ModuleType, SimpleNamespace
 from typing import ClassVar
 
 import pytest
+from conftest import make_photos
 from test_adapting import Scaled, point
 
 from zoo_core import checkpoints, collapse, fit, heads, hookimpl, unfinished
@@ -75,6 +76,7 @@ WAYS = {
     "stops early": {"freeze": "last:1", "training": "patience=1", "epochs": 8, "lr": 0.3},
     "mixed": {"freeze": "last:2", "training": "mixup=0.4"},
     "a rate that is looked for": {"freeze": "last:1", "training": "find_lr"},
+    "rehearsal": {"freeze": "last:1", "regime": "rehearsal:buffer=12", "old": "birds"},
     "folds": {"freeze": "last:1", "folds": 2, "epochs": 1},
 }
 
@@ -84,6 +86,7 @@ def test_the_same_bits(make, plugins, often, way):
     """For each strategy, head and regime: gone on with from any checkpoint, also within an epoch, a run is the same."""
     import zoo_tiny
 
+    make_photos(Path("birds"), ("crow", "duck", "owl"), seed=1)
     module = ModuleType("zoo_scaled")
     module.zoo_freeze_strategies = hookimpl(lambda: {"scaled": Scaled}, specname="zoo_freeze_strategies")
     plugins = discover([point("tiny", zoo_tiny), point("scaled", module)], {})

@@ -102,7 +102,8 @@ def prepare(
     where = device.choose(recipe.device)
     backbone.to(where)
     backbone.model.to(memory_format=torch.channels_last)
-    progress.same(data=data.task_digest(task), weights=backbone.digest())
+    beside = {"old": data.task_digest(old.task)} if old and old.task else {}
+    progress.same(data=data.task_digest(task), weights=backbone.digest(), **beside)
     progress.told(torch=torch.__version__, device=str(where), threads=str(torch.get_num_threads()))
     if hasattr(strategy, "trials"):
         _check_trials(recipe, task)

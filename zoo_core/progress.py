@@ -88,4 +88,4 @@ class Progress:
         return self.folder / f"{key}.json"
 
     def _other(self, name: str) -> str:
-        return {"data": "other data", "weights": "other weights"}.get(name, f"another {name}")
+        return {"data": "other data", "weights": "other weights", "old": "other old data"}.get(name, f"another {name}")
