@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch on import; thread
 # tensors made these tests up to 25 times slower on a busy machine
 
 from zoo_core import api, engine
+from zoo_core.cli import main
 from zoo_core.layers import load_registry
 from zoo_core.plugins import discover
 from zoo_core.recipe import Recipe
@@ -76,6 +80,33 @@ def installed(tmp_path, monkeypatch):
     (info / "entry_points.txt").write_text("[zoo]\ntiny = zoo_tiny\n")
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(site), tests)))
+
+
+@dataclass
+class Answer:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def zoo(installed, monkeypatch, capsys):
+    """Run `zoo` with these arguments in this process, the tiny plugin installed."""
+
+    def zoo(*args) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, args)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit:
+            main()
+        return Answer(exit.value.code or 0, *capsys.readouterr())
+
+    return zoo
 
 
 def make_photos(folder: Path, classes=("blue", "green", "red"), each: int = 10, seed: int = 0) -> Path:

@@ -7,40 +7,12 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from zoo_core import api
-from zoo_core.cli import COMMANDS, main
-
-
-@dataclass
-class Answer:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def zoo(installed, monkeypatch, capsys):
-    """Run `zoo` with these arguments in this process, the tiny plugin installed."""
-
-    def zoo(*args) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, args)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit:
-            main()
-        return Answer(exit.value.code or 0, *capsys.readouterr())
-
-    return zoo
+from zoo_core.cli import COMMANDS
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo_core.card import Card
+from zoo_core.filtering import wanted
 from zoo_core.layers import Registry, load_registry
 from zoo_core.plugins import Plugins, discover
 
@@ -27,12 +28,17 @@ def registry() -> Registry:
     return load_registry(installed(core=False))
 
 
-def backbones(pattern: str = "*") -> list[Card]:
+def backbones(pattern: str = "*", **filters: Any) -> list[Card]:
     """Cards whose names match a shell pattern (or contain it, without wildcards); no torch.
 
-    Example: `backbones("*lite*")`.
+    Args:
+        filters: those of `zoo list`, see `filtering.wanted`.
+
+    Example: `backbones("*lite*", licence="permissive", max_params="5M")`.
     """
-    return registry().cards(pattern)
+    chosen, providers = wanted(**filters), installed(core=False).supplied("provider")
+    found = registry().plain(pattern)
+    return [Card.from_json(name, entry) for name, entry in found if chosen.keeps(name, entry, providers)]
 
 
 def load_backbone(name: str, weights: str | None = "pretrained") -> Backbone:

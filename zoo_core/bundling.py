@@ -16,7 +16,7 @@ from zoo_core import sharded
 from zoo_core.card import Card, Source
 from zoo_core.console import Console
 from zoo_core.entries import entry_path, refuse_links
-from zoo_core.errors import BadBundle, BadOption, CardExists, FolderExists, WeightsMissing, ZooError
+from zoo_core.errors import BadBundle, BadCard, BadOption, CardExists, FolderExists, WeightsMissing, ZooError, shown
 from zoo_core.files import read_json, sha256_file, write_json
 from zoo_core.layers import SCHEMA, Registry, cards_of, entry_folder, user_file
 from zoo_core.registering import publish_card
@@ -24,6 +24,8 @@ from zoo_core.weight_store import keep, keep_copy, stored
 from zoo_core.weights import checked_digest, locate, missing, tokenizer_of
 
 CARDS, WEIGHTS = "cards.json", "weights"
+_ANYWHERE = ("package:", "hf:")
+"""Sources that mean the same on every machine."""
 
 
 def bundle(registry: Registry, names: Sequence[str], out: Path, console: Console | None = None) -> list[Card]:
@@ -98,7 +100,7 @@ def _packed(card: Card, part: Path) -> Card:
             if copy.stem != sha and whole:
                 raise BadBundle(f"{path} changed while it was copied. Type the command again.")
             here = Source(f"store:{copy.stem}", copy.stem, copy.stat().st_size, source.mapping)
-            others = (other for other in card.sources if not other.uri.startswith(("file:", "store:")))
+            others = (other for other in card.sources if other.uri.startswith(_ANYWHERE))
             return _with_tokenizer(replace(card, sources=(here, *others)), source, part)
     raise WeightsMissing(missing(card))
 
@@ -109,22 +111,26 @@ def _with_tokenizer(card: Card, found: Source, part: Path) -> Card:
         return card
     tokenizer = tokenizer_of(card, found)
     path = locate(tokenizer) if tokenizer else None
-    if path is None:
+    if tokenizer is None or path is None:
         raise WeightsMissing(f"the tokenizer of {card.name} is not on this machine. Type: zoo pull {card.name}")
+    if path.resolve().suffix != ".json" and not tokenizer.uri.startswith("hf:"):
+        raise BadCard(f"the tokenizer of {card.name} is {path}, no .json file, and is not copied. zoo show {card.name}")
     copy = keep_copy(path, part / WEIGHTS)
     return replace(card, text=replace(card.text, tokenizer=f"store:{copy.stem}"))
 
 
 def _unpack(card: Card, folder: Path) -> None:
     """Copy a card's weights, and its tokenizer, into the store, if they are what the card says."""
-    first = card.sources[0] if card.sources else Source("")
+    first, *others = card.sources or [Source("")]
     if first.uri != f"store:{first.sha256}" or not first.sha256:
         raise BadBundle(f"{folder}: the card {card.name} names no file of the bundle. Bundle it again.")
-    tokenizer = card.text.tokenizer.removeprefix("store:") if card.text.tokenizer.startswith("store:") else ""
-    for sha in filter(None, (first.sha256, tokenizer)):
+    for other in others:
+        if not other.uri.startswith(_ANYWHERE):
+            raise BadBundle(f"{folder}: {card.name} names {shown(other.uri)}, a place of one machine. Bundle it again.")
+    for sha in filter(None, (first.sha256, card.text.tokenizer.removeprefix("store:"))):
         path = stored(sha, folder / WEIGHTS)
         if path is None:
-            raise BadBundle(f"{folder}: a file of {card.name}, sha256 {sha}, is not in it. Bundle it again.")
+            raise BadBundle(f"{folder}: a file of {card.name}, sha256 {shown(sha)}, is not in it. Bundle it again.")
         found = sha256_file(path)
         if found != sha or keep_copy(path).stem != found:
             raise BadBundle(f"{path} is damaged: it has sha256 {found}. Copy the bundle again.")

@@ -40,12 +40,18 @@ def publish_entry(folder: Path, key: str, value: Any, *, replace: bool) -> bool:
 
 
 def remove_entry(folder: Path, key: str) -> Path | None:
-    """Remove the file of a key; None where there was none."""
+    """Remove the file of a key; None where there was none.
+
+    Raises:
+        LinkRefused: a folder is in its place, or nobody may remove it.
+    """
     path = entry_path(folder, key)
     try:
         path.unlink()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise LinkRefused(f"{path} cannot be removed: {error.strerror}. Look at what is there.") from error
     return path
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,10 @@ def card_of_folder(folder: Path, base: Card, registry: Registry, *, sized: bool,
         raise NotAModelFolder(f"{folder} is no folder. For a single file type: zoo register NAME --weights {folder}")
     if (folder / "open_clip_config.json").is_file():
         names: tuple[str, ...] = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-        config = _object(folder / "open_clip_config.json")
-        found = _open_clip(config, folder, any_tower=bool(base.architecture))
+        found = _read(folder / "open_clip_config.json", partial(_open_clip, any_tower=bool(base.architecture)))
     elif (folder / "config.json").is_file():
         names = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-        config = _object(folder / "config.json")
-        if is_text(config):
-            found = card_of_text(config, folder)
-        else:
-            found = _timm(config, folder) if "architecture" in config else _transformers(config)
+        found = _read(folder / "config.json", _timm_or_transformers)
     else:
         raise NotAModelFolder(
             f"{folder} holds neither config.json (timm, Hugging Face) nor open_clip_config.json (open_clip). "
@@ -64,7 +60,7 @@ def card_of_folder(folder: Path, base: Card, registry: Registry, *, sized: bool,
     card = replace(
         found,
         architecture=base.architecture or found.architecture,
-        provider=base.provider or found.provider * (found.modality == "text"),
+        provider=base.provider or ("" if found.provider == "timm" else found.provider),  # timm's are several plugins'
         package=base.package or found.package,
         modality=base.modality if liked else found.modality,
         input=spec,
@@ -73,8 +69,8 @@ def card_of_folder(folder: Path, base: Card, registry: Registry, *, sized: bool,
     if found.modality == "text":
         code = Facet("open", "Apache-2.0", "transformers")
         return replace(card, openness=Openness(code, weights_facet(stated_licence(folder))))
-    kin = base if liked else _kin(card, registry)
-    if kin is None:
+    kin = base if liked else _kin(replace(card, provider=base.provider), registry) or card
+    if not kin.provider:
         raise NotAModelFolder(
             f"{folder} is of the architecture {shown(card.architecture)}, which no card has. Add --like CARD, or "
             "--provider and --architecture."
@@ -92,6 +88,23 @@ def card_of_folder(folder: Path, base: Card, registry: Registry, *, sized: bool,
         classifier=found.classifier or kin.classifier,
         openness=Openness(kin.openness.code, weights, Facet()),
     )
+
+
+def _read(path: Path, reader: Callable[[dict[str, Any], Path], Card]) -> Card:
+    """What a configuration says; strangers write it, so it may be of any shape."""
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise NotAModelFolder(f"{path}: expected an object, got {type(config).__name__}.")
+    try:
+        return reader(config, path.parent)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise NotAModelFolder(f"{path} is not laid out as upstream writes it: {error}.") from error
+
+
+def _timm_or_transformers(config: dict[str, Any], folder: Path) -> Card:
+    if is_text(config):
+        return card_of_text(config, folder)
+    return _timm(config, folder) if "architecture" in config else _transformers(config)
 
 
 def _timm(config: dict[str, Any], folder: Path) -> Card:
@@ -134,6 +147,7 @@ def _open_clip(config: dict[str, Any], folder: Path, any_tower: bool) -> Card:
     size = [side, side] if isinstance(side, int) else list(side)
     entry = {
         "provider": "clip",
+        "package": "zoo-clip",
         "architecture": names[0] if names else "unknown",
         "input": {
             "size": [3, *size],
@@ -155,7 +169,7 @@ def _transformers(config: dict[str, Any]) -> Card:
 def _card(entry: dict[str, Any], path: Path) -> Card:
     try:
         return Card.from_json("folder", entry)
-    except (BadCard, TypeError) as error:
+    except BadCard as error:
         raise NotAModelFolder(f"{path}: {error}") from error
 
 
@@ -203,10 +217,3 @@ def stated_licence(folder: Path) -> str:
 
 def _licence(stated: Any) -> str:
     return stated if isinstance(stated, str) and stated not in _NO_LICENCE else ""
-
-
-def _object(path: Path) -> dict[str, Any]:
-    data = read_json(path)
-    if not isinstance(data, dict):
-        raise NotAModelFolder(f"{path}: expected an object, got {type(data).__name__}.")
-    return data

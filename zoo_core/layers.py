@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo_core.card import Card, is_name
 from zoo_core.entries import read_entry_folder
@@ -18,6 +18,11 @@ from zoo_core.errors import BadCard, LinkRefused, UnknownBackbone, ZooError, nea
 from zoo_core.files import read_json, read_text, write_text
 from zoo_core.places import home_folder
 from zoo_core.plugins import Plugins
+
+if TYPE_CHECKING:
+    from zoo_core.console import Console
+    from zoo_core.pulling import Pulled
+    from zoo_core.verifying import Verified
 
 SCHEMA = 1
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
@@ -132,6 +137,36 @@ class Registry:
         from zoo_core.registering import register
 
         return register(self, name, **given)
+
+    def unregister(self, name: str, *, project: bool = False) -> Path:
+        """Remove an entry that `register` wrote, of the user's layer or the project's; see `registering.unregister`."""
+        from zoo_core.registering import unregister
+
+        return unregister(name, file=self.project if project else None)
+
+    def pull(self, name: str, console: Console | None = None) -> Pulled:
+        """Download a card's weights, unless they are on this machine; see `pulling.pull`."""
+        from zoo_core.pulling import pull
+
+        return pull(self.get(name), console)
+
+    def verify(self, names: Sequence[str] | None = None, console: Console | None = None) -> list[Verified]:
+        """Read weights again and compare their digests; without names, all that are here. See `verifying.verify`."""
+        from zoo_core.verifying import verify
+
+        return verify(self, names, console)
+
+    def bundle(self, names: Sequence[str], out: str | Path, console: Console | None = None) -> list[Card]:
+        """Write cards and weights into a new folder, to carry to another machine; see `bundling.bundle`."""
+        from zoo_core.bundling import bundle
+
+        return bundle(self, names, Path(out), console)
+
+    def unbundle(self, folder: str | Path, *, project: bool = False, force: bool = False) -> list[Card]:
+        """Take over the cards and weights of a bundle; see `bundling.unbundle`."""
+        from zoo_core.bundling import unbundle
+
+        return unbundle(Path(folder), self.project if project else None, force=force)
 
 
 def load_registry(plugins: Plugins, project: Path | None = None) -> Registry:
@@ -259,6 +294,8 @@ def _own_entries(path: Path, problems: list[str], trusted: bool) -> dict[str, An
         if path.exists() and not path.samefile(index_path()):
             if not trusted and path.resolve().parent != path.parent.resolve():
                 raise LinkRefused(f"{path} is a link out of its folder. Name it: zoo list --registry {path}")
+            if not trusted and not path.is_file():  # opening a pipe would wait for somebody to write into it
+                raise LinkRefused(f"{path} is no regular file; expected a registry. Remove it, or put a copy there.")
             entries |= read_entries(path)
     except ZooError as error:
         problems.append(str(error))

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from zoo_core.card import PERMISSIVE, Card, Facet, Mark, Openness, is_permissive
+from zoo_core.card import PERMISSIVE, Card, Facet, Mark, Openness, Source, TextInput, is_permissive
 from zoo_core.entries import entry_path, publish_entry, remove_entry
 from zoo_core.errors import BadOption, CardExists, UnknownBackbone
-from zoo_core.layers import SCHEMA, Registry, entry_folder, project_file, user_file
-from zoo_core.weights import local_source
+from zoo_core.layers import SCHEMA, Registry, entry_folder, user_file
+from zoo_core.weights import local_source, locate, tokenizer_of
 
 if TYPE_CHECKING:
     from zoo_core.plugins import Plugins
@@ -80,8 +80,9 @@ def register(
         card = card_of_folder(Path(folder), base, registry, sized=size is not None, liked=like is not None)
     else:
         mapping: Literal["by-name", "by-order"] = "by-order" if by_order else "by-name"
-        stated = Openness(base.openness.code)
-        card = replace(base, sources=(local_source(Path(str(weights)), mapping),), openness=stated, notes="")
+        source = local_source(Path(str(weights)), mapping)
+        stated, text = Openness(base.openness.code), _same_tokenizer(base, source)
+        card = replace(base, sources=(source,), openness=stated, text=text, notes="")
     if not (card.provider and card.architecture):
         raise BadOption("register needs --like CARD, or --provider and --architecture. See zoo register --help.")
     if run is None:
@@ -104,12 +105,11 @@ def publish_card(card: Card, file: Path, *, force: bool) -> None:
         raise CardExists(f"{card.name} is registered already, in {folder}. Replace it with --force.")
 
 
-def unregister(name: str, *, project: bool = False, file: Path | None = None) -> Path:
+def unregister(name: str, *, file: Path | None = None) -> Path:
     """Remove an entry that `register` wrote; other layers stay as they are, and so do its weights.
 
     Args:
-        project: of the project's layer, not the user's.
-        file: of the layer with this registry file.
+        file: of the layer with this registry file; the user's where not given.
 
     Returns:
         The folder that it was in.
@@ -117,7 +117,7 @@ def unregister(name: str, *, project: bool = False, file: Path | None = None) ->
     Raises:
         UnknownBackbone: the layer has no such entry.
     """
-    target = file or (project_file() if project else user_file())
+    target = file or user_file()
     folder = entry_folder(target)
     if remove_entry(folder, name) is None:
         raise UnknownBackbone(
@@ -146,6 +146,14 @@ def _stated(known: Openness, licence: str, data: str) -> Openness:
         weights=weights_facet(licence) if licence else known.weights,
         data=Facet(name=data) if data else known.data,
     )
+
+
+def _same_tokenizer(like: Card, source: Source) -> TextInput:
+    """Of a text card: the tokenizer beside the new weights, or the one that the card they are like has."""
+    beside, known = tokenizer_of(replace(like, sources=(source,))), tokenizer_of(like)
+    if like.modality != "text" or beside is None or known is None or locate(beside):
+        return like.text
+    return replace(like.text, tokenizer=known.uri)
 
 
 def _from_run(run: Path, name: str, licence: str, data: str, plugins: Plugins | None) -> Card:

@@ -1,4 +1,4 @@
-"""Weights that zoo keeps itself, in `ZOO_HOME/weights`: files named by their own sha256, never changed.
+"""Weights (and tokenizers) that zoo keeps itself, in `ZOO_HOME/weights`: named by their own sha256, never changed.
 
 Runs that became backbones and what bundles brought lie here. A card names such a file by its digest
 alone (`store:SHA256`), so no card can lead out of the folder.

@@ -176,9 +176,17 @@ def checked_digest(path: Path, source: Source) -> str:
     """sha256 (hex) of the file behind a source.
 
     Raises:
-        DigestMismatch: it is neither what the card says nor, where the card is silent, what the first pull recorded.
+        DigestMismatch: it is neither what the card says nor, where the card is silent, what the first pull recorded;
+            or the card names a file that is no safetensors and does not pin it, and it is left alone.
     """
-    sha, expected = digest_of(path), pinned(source).sha256
+    expected = pinned(source).sha256
+    plain = path.resolve().suffix == ".safetensors" or sharded.is_index(path)
+    if source.uri.startswith("file:") and not expected and not plain:
+        raise DigestMismatch(
+            f"{path} is a pickle whose sha256 no card pins, so it is not read. "
+            f"If you trust it: zoo register NAME --like CARD --weights {path}"
+        )
+    sha = digest_of(path)
     if expected and sha != expected:
         who = "the card says" if source.sha256 else "when it was first pulled it had"
         raise DigestMismatch(f"{path} has sha256 {sha}, but {who} {expected}. Remove it and get it again.")

@@ -122,11 +122,15 @@ def bundle_command(
     if out is not None:
         done = bundle(cards, names, out, Terminal())
         needs = sorted({card.package for card in done if card.package})
-        text = f"{len(done)} backbones in {out}. On the other machine: zoo bundle --from {out.name}"
-        text += f" (it needs {', '.join(needs)})" if needs else ""
+        text = f"{_count(len(done))} in {out}. On the other machine: zoo bundle --from {out.name}"
+        text += f" (it needs: pip install {' '.join(needs)})" if needs else ""
     else:
         assert source is not None
         done = unbundle(source, cards.project if project else None, force=force)
         needs = sorted({card.package for card in done if card.package})
-        text = f"{len(done)} backbones taken over: {', '.join(card.name for card in done)}."
+        text = f"{_count(len(done))} taken over: {', '.join(card.name for card in done)}."
     emit({"cards": {card.name: card.to_json() for card in done}, "needs": needs}) if as_json else click.echo(text)
+
+
+def _count(number: int) -> str:
+    return f"{number} backbone{'s' if number != 1 else ''}"

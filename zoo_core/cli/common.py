@@ -48,21 +48,25 @@ def registry(plugins: Plugins, project: Path | None = None) -> Registry:
 
 
 def emit(value: Any) -> None:
-    """JSON on stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """JSON on stdout; where it holds what would move a terminal's cursor or turn a line around, in ASCII."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    safe = text.replace("\n", "").isprintable()
+    click.echo(text if safe else json.dumps(value, indent=2, default=str))
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table: with rules and colour on a terminal, plain columns in a pipe."""
+def table(headings: Sequence[str], rows: Sequence[Sequence[Any]], whole: str = "") -> None:
+    """A table: on a terminal it wraps, but for the column `whole`; in a pipe there are plain columns."""
     texts = [[str(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
 
-        view = Table(*headings, box=None, header_style="bold", pad_edge=False)
+        view = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
+        for heading in headings:
+            view.add_column(heading, overflow="fold", no_wrap=heading == whole)
         for row in texts:
             view.add_row(*row)
-        Console().print(view)
+        Console(markup=False, emoji=False, highlight=False).print(view)  # cells may come from a file
         return
     widths = [max(map(len, column)) for column in zip(headings, *texts, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in [list(headings), *texts]]

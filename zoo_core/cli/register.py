@@ -65,7 +65,5 @@ def unregister_command(name: str, project: bool, registry_file: Path | None, as_
       zoo unregister mine/cells
       zoo unregister mine/cells --project
     """
-    from zoo_core.registering import unregister
-
-    folder = unregister(name, project=project, file=registry_file)
+    folder = registry(installed(core=False), registry_file).unregister(name, project=project)
     emit({"name": name, "path": str(folder)}) if as_json else click.echo(f"{name} removed from {folder}.")

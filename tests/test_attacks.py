@@ -1,0 +1,38 @@
+"""Hostile registry files: nothing gets out, nothing ends in a traceback, nothing moves the terminal's cursor."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+RUN = Path(__file__).parent / "attacks" / "run.py"
+
+
+def test_hostile_registry_files(installed):
+    """Over a hundred hostile registry files, each against the whole command line: 0 escapes, 0 tracebacks."""
+    command = [sys.executable, str(RUN)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)  # one may wait for ever
+    assert done.stdout, done.stderr
+    *rows, totals = map(json.loads, done.stdout.splitlines())
+    wrong = [row for row in rows if row["escapes"] or row["tracebacks"] or row["unclean"]]
+    assert wrong == []
+    assert totals["files"] == len(rows) > 100
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_watch_sees_an_escape(installed, tmp_path):
+    """The check can fail: a read of the bait, a write outside, a started process and an evil import are all seen."""
+    code = (
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
+        "import os, subprocess, run\n"
+        "watch = run.Watch(); sys.addaudithook(watch); box = sys.argv[1]; run._box(run.Path(box)); watch.box = box\n"
+        "open(box + '/outside/secret.txt'); open(box + '/escaped', 'w'); sys.path.insert(0, box)\n"
+        "os.mkdir(box + '/more'); subprocess.run(['true']); os.chdir(box + '/project'); import evil\n"
+        "watch.box = ''; print('\\n'.join(watch.escapes))\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "box"), str(RUN.parent), str(RUN.parents[2])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for seen in ("secret.txt to read", "escaped to write", "os.mkdir", "subprocess.Popen", "import evil"):
+        assert seen in done.stdout, done.stdout
