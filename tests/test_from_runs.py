@@ -29,8 +29,8 @@ def test_a_run_becomes_a_backbone(make, plugins, photos, tiny, freeze, tmp_path)
     assert (card.openness.weights.mark, card.licence) == ("restricted", "CC-BY-NC-4.0")
     assert card.openness.data.name.startswith(str(photos))
     assert card.extra["x-run"]["data"] == run.summary["data"]["digest"]
-    (file,) = (tmp_path / "home" / "weights").iterdir()
-    assert card.sources[0].uri == f"store:{file.stem}"
+    kept = {path.stem for path in (tmp_path / "home" / "weights").iterdir()}
+    assert card.sources[0].uri.removeprefix("store:") in kept
 
 
 def test_it_is_fine_tuned_again(make, plugins):
