@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,20 +31,6 @@ def write_topics(path: Path, topics: tuple[str, ...] = TOPICS) -> Path:
         out.writerow(["text", "label"])
         for topic in topics:
             out.writerows((text, topic) for text in dict.fromkeys(turns[0] for turns in conversations(topic)))
-    return path
-
-
-def write_conversations(path: Path, topics: tuple[str, ...]) -> Path:
-    """Write JSON lines of `messages`: a user's sentence and the answer to it, each question once.
-
-    Raises:
-        NoData: the package chatterbot-corpus is not installed.
-    """
-    with publishing(path) as temp, open(temp, "w", encoding="utf-8") as file:
-        for topic in topics:
-            for question, answer in {turns[0]: turns[1] for turns in conversations(topic)}.items():
-                messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-                file.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
     return path
 
 

@@ -15,10 +15,10 @@ from typing import Literal
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from zoo_core.files import publish_object, sha256_file
+from zoo_core.files import sha256_file
+from zoo_core.tensors import write_object
 
 LAYOUT = 3
 SHARD_BYTES = 64 << 20
@@ -70,7 +70,7 @@ class Shelf:
         tensors = {f"t{i}": value.contiguous() for i, value in enumerate(values)}
         about = {"names": list(names), "widths": list(widths), "channels_last": [_channels_last(v) for v in values]}
         metadata = {key: json.dumps(value) for key, value in about.items()}
-        publish_object(self.folder, "", ".safetensors", lambda temp: save_file(tensors, temp, metadata))
+        write_object(self.folder, tensors, metadata)
 
     def gather(self, names: Sequence[str]) -> tuple[Tensor, ...]:
         """Rows in the order asked, as a flat tuple of tensors, batch first."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from zoo_core import sharded
 from zoo_core.card import Card, Source
 from zoo_core.errors import BadCard, DigestMismatch, WeightsMismatch, WeightsMissing, shown
-from zoo_core.files import publish_object, sha256_file
+from zoo_core.files import sha256_file
 from zoo_core.pins import pinned
 from zoo_core.places import cache_folder
 from zoo_core.weight_store import stored
@@ -231,7 +231,8 @@ def _converted(path: Path, sha: str) -> Path:
             return twin
         twin.unlink()  # damaged: made again below
     import torch
-    from safetensors.torch import save_file
+
+    from zoo_core.tensors import write_object
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -243,7 +244,7 @@ def _converted(path: Path, sha: str) -> Path:
             "expected a state dict saved by torch. Convert it to safetensors where you trust it."
         ) from error
     order = {"order": json.dumps(list(tensors))}  # safetensors sorts names; `by-order` needs the file's own order
-    return publish_object(folder, f"{sha}-", ".safetensors", lambda temp: save_file(tensors, temp, order))
+    return write_object(folder, tensors, order, prefix=f"{sha}-")
 
 
 def hub_parts(rest: str) -> tuple[str, str]:
