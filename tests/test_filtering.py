@@ -12,9 +12,9 @@ import sys
 import pytest
 
 import zoo_core
-from zoo_core.card import Card, is_permissive
+from zoo_core.card import Card, Input, is_permissive
 from zoo_core.errors import BadOption
-from zoo_core.filtering import count_of, wanted
+from zoo_core.filtering import MODALITY, SIZE, count_of, wanted
 from zoo_core.layers import index_path, read_entries
 
 
@@ -109,6 +109,12 @@ def test_filters_that_say_nothing(given, message, zoo):
         wanted(**given)
     ((name, value),) = given.items()
     assert zoo("list", f"--{name.replace('_', '-')}={value}").code == 2
+
+
+def test_what_a_card_leaves_out():
+    """A listing reads a card that states no modality or size as the schema does."""
+    assert Card.modality == MODALITY
+    assert Input.size == SIZE
 
 
 def test_names_only(zoo, listed):

@@ -6,13 +6,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo_core.card import Card
 from zoo_core.filtering import wanted
 from zoo_core.layers import Registry, load_registry
 from zoo_core.plugins import Plugins, discover
 
 if TYPE_CHECKING:
     from zoo_core.backbone import Backbone
+    from zoo_core.card import Card
     from zoo_core.console import Console
     from zoo_core.runs import Run
 
@@ -36,6 +36,8 @@ def backbones(pattern: str = "*", **filters: Any) -> list[Card]:
 
     Example: `backbones("*lite*", licence="permissive", max_params="5M")`.
     """
+    from zoo_core.card import Card
+
     chosen, providers = wanted(**filters), installed(core=False).supplied("provider")
     found = registry().plain(pattern)
     return [Card.from_json(name, entry) for name, entry in found if chosen.keeps(name, entry, providers)]

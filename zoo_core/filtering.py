@@ -7,10 +7,12 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zoo_core.card import Card, is_permissive
 from zoo_core.errors import BadOption, near
 
 FACETS = ("code", "weights", "data")
+MODALITY = "image"
+SIZE = (3, 224, 224)
+"""What a card means that states none, as `Card` and `Input` say; written again, since a listing loads no schema."""
 _FACTOR = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 
 
@@ -40,18 +42,20 @@ class Wanted:
         """Whether a card, as plain data with its defaults left out, is wanted."""
         openness = entry.get("openness", {})
         return (
-            (not self.modality or entry.get("modality", Card.modality) == self.modality)
+            (not self.modality or entry.get("modality", MODALITY) == self.modality)
             and (not self.provider or entry["provider"] == self.provider)
             and (self.max_params is None or 0 < entry.get("parameters", 0) <= self.max_params)
             and all(openness.get(facet, {}).get("mark") == "open" for facet in self.open)
             and (not self.licence or self._licensed(openness.get("weights", {}).get("licence", "")))
             and (not self.installed or entry["provider"] in providers)
-            and (not self.available or _here(Card.from_json(name, entry)))
+            and (not self.available or _here(name, entry))
         )
 
     def _licensed(self, licence: str) -> bool:
         """An unknown licence is neither permissive nor any other."""
         if self.licence == "permissive":
+            from zoo_core.card import is_permissive
+
             return is_permissive(licence)
         return (licence or "unknown").lower() == self.licence.lower()
 
@@ -100,8 +104,9 @@ def count_of(text: str) -> int:
     return round(float(found[1]) * _FACTOR[found[2].lower()])
 
 
-def _here(card: Card) -> bool:
+def _here(name: str, entry: Mapping[str, Any]) -> bool:
     """Whether one of a card's sources is on this machine."""
+    from zoo_core.card import Card
     from zoo_core.weights import locate
 
-    return any(locate(source) for source in card.sources)
+    return any(locate(source) for source in Card.from_json(name, entry).sources)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo_core.card import Card, is_name
 from zoo_core.entries import read_entry_folder
 from zoo_core.errors import BadCard, LinkRefused, UnknownBackbone, ZooError, near, shown
 from zoo_core.files import read_json, read_text, write_text
@@ -20,6 +19,7 @@ from zoo_core.places import home_folder
 from zoo_core.plugins import Plugins
 
 if TYPE_CHECKING:
+    from zoo_core.card import Card
     from zoo_core.console import Console
     from zoo_core.pulling import Pulled
     from zoo_core.verifying import Verified
@@ -80,6 +80,8 @@ class Registry:
             UnknownBackbone: with near names.
             BadCard: the entry does not fit the schema.
         """
+        from zoo_core.card import Card
+
         return Card.from_json(name, self.layer_of(name).entries[name])
 
     def plain(self, pattern: str = "*", problems: list[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -98,7 +100,7 @@ class Registry:
             entries = winners[name].entries
             try:
                 entry = entries[name]
-                yield name, entry if isinstance(entries, ShippedCards) else Card.from_json(name, entry).to_json()
+                yield name, entry if isinstance(entries, ShippedCards) else _plain(name, entry)
             except BadCard as error:
                 if problems is None:
                     raise
@@ -302,10 +304,26 @@ def _own_entries(path: Path, problems: list[str], trusted: bool) -> dict[str, An
     registered, bad = read_entry_folder(entry_folder(path), cards_of)
     problems += bad
     entries |= registered
-    for name in [name for name in entries if not is_name(name)]:
+    for name in _misnamed(entries):
         del entries[name]
         problems.append(f"{path}: {shown(name)} is no name for a card; expected letters, digits, '.', '_', '-', '/'.")
     return entries
+
+
+def _misnamed(entries: Mapping[str, Any]) -> list[str]:
+    """Names that no card may have. The schema is loaded only where there is something to look at."""
+    if not entries:
+        return []
+    from zoo_core.card import is_name
+
+    return [name for name in entries if not is_name(name)]
+
+
+def _plain(name: str, entry: Any) -> dict[str, Any]:
+    """A card of the user's own, checked, with its defaults left out."""
+    from zoo_core.card import Card
+
+    return Card.from_json(name, entry).to_json()
 
 
 def _plugin_files(plugins: Plugins) -> list[tuple[str, Path]]:

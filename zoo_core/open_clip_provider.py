@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from zoo_core.card import Card
 from zoo_core.errors import BadCard, WeightsMismatch, near
 from zoo_core.timm_provider import Weights, from_patterns, levels_by, stages_of, timm_levels
 
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from zoo_core.backbone import Backbone
+    from zoo_core.card import Card
     from zoo_core.tracing import Levels
 
 _OWN_GROUPS = {

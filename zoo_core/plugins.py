@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import shlex
 import time
-import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -176,12 +174,22 @@ def _load(entry_point: Any, distribution: str, version: str) -> Plugin:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit and the like, too: one plugin never ends the command
-        plugin = replace(plugin, error=_reason(error, entry_point), traceback=traceback.format_exc())
+        plugin = replace(plugin, error=_reason(error, entry_point), traceback=_story())
     return replace(plugin, seconds=time.perf_counter() - start, notes=tuple(notes))
+
+
+def _story() -> str:
+    """The traceback of the exception at hand; the module that prints it is loaded where something broke."""
+    import traceback
+
+    return traceback.format_exc()
 
 
 def _reason(error: BaseException, entry_point: Any) -> str:
     """One line: what happened and, for a missing package, what to type."""
+    import shlex
+    import traceback
+
     # format_exception_only stands errors whose own text raises
     text = str(error) if isinstance(error, ZooError) else traceback.format_exception_only(error)[-1]
     line = " ".join(text.split())[:300].rstrip(".") + "."

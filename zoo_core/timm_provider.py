@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Protocol
 
-from zoo_core.card import Card, Source
 from zoo_core.errors import BadCard, NotAChain, UnstagedTensor, WeightsMismatch, near
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from zoo_core.backbone import Backbone, Stage
+    from zoo_core.card import Card, Source
     from zoo_core.tracing import Levels
 
 Key = tuple[float, ...]

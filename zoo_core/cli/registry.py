@@ -6,15 +6,17 @@ import sys
 from collections.abc import Container, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo_core.card import Card, Input
 from zoo_core.cli.common import as_json, each, emit, installed, registry, registry_option, table
 from zoo_core.errors import ZooError, printable
-from zoo_core.filtering import FACETS, Wanted, wanted
+from zoo_core.filtering import FACETS, MODALITY, SIZE, Wanted, wanted
 from zoo_core.layers import Registry
+
+if TYPE_CHECKING:
+    from zoo_core.card import Card
 
 _HEADINGS = ("backbone", "params", "input", "licence", "open: code, weights, data", "installed")
 _FEW = 200
@@ -59,6 +61,8 @@ def list_command(pattern: str, names: bool, registry_file: Path | None, as_json:
     if names:
         click.echo("".join(f"{name}\n" for name, _, _ in found), nl=False)
     elif as_json:
+        from zoo_core.card import Card
+
         whole = [(Card.from_json(name, entry), entry["provider"] in providers) for name, entry, _ in found]
         emit([asdict(card) | {"installed": installed} for card, installed in whole])
     else:
@@ -120,6 +124,8 @@ def _chosen(
 
 
 def _what_is_wrong(name: str, entry: Any) -> list[str]:
+    from zoo_core.card import Card
+
     try:
         Card.from_json(name, entry)
     except ZooError as error:
@@ -215,8 +221,8 @@ def _print_stages(rows: list[dict[str, Any]]) -> None:
 def _row(name: str, entry: dict[str, Any], providers: Container[str]) -> tuple[str, ...]:
     """A line of the list, from plain data: building 2,000 cards would take longer than everything else."""
     facets = entry.get("openness", {})
-    modality = entry.get("modality", "image")
-    size = entry.get("input", {}).get("size", Input.size)
+    modality = entry.get("modality", MODALITY)
+    size = entry.get("input", {}).get("size", SIZE)
     weights = facets.get("weights", {})
     closed = weights.get("mark") == "closed" and not entry.get("sources")
     return (

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zoo_core import FreezePlan, Phase, StageInfo, Task, ZooError, hookimpl
+from zoo_core import ZooError, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from zoo_core import FreezePlan, StageInfo, Task
 
 LEARNING_RATE = 3e-3
 
@@ -29,6 +31,8 @@ class Lora:
     norms: bool = False
 
     def plan(self, stages: Sequence[StageInfo], task: Task) -> FreezePlan:
+        from zoo_core import FreezePlan, Phase
+
         if self.rank < 1:
             raise ZooError(f"lora:rank={self.rank}: expected 1 or more.")
         if not self.alpha > 0:

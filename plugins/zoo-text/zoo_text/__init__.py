@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo_core import Card, hookimpl
+from zoo_core import hookimpl
 
 if TYPE_CHECKING:
-    from zoo_core import Backbone
+    from zoo_core import Backbone, Card
 
 
 class TextProvider:
