@@ -136,6 +136,14 @@ def test_what_to_install(zoo):
     )
     assert done.stdout.splitlines()[-1] == "  not installed: pip install zoo-cnn"
     assert zoo("list", "text/gemini").out.splitlines()[1].endswith("closed, closed, closed     closed")
+    assert "pip install" not in zoo("show", "text/gemini").out
+
+
+def test_closed_is_not_installed(zoo):
+    """A closed model is listed, but never as one that is installed, whatever plugin its card comes with."""
+    assert zoo("list", "text/gemini", "-q").out == "text/gemini\n"
+    assert zoo("list", "text/gemini", "--installed", "-q").out == ""
+    assert [card["installed"] for card in zoo("list", "text/gemini", "--json").json] == [False]
 
 
 def test_in_python(installed):

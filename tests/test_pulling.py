@@ -99,8 +99,11 @@ def test_an_interrupted_download_goes_on(server, card, monkeypatch):
     assert server.content == ["", "bytes=3072-"]
 
 
-def test_a_download_that_fails_leaves_nothing(server, card):
-    """Where the hub gives up, nothing is half there: the weights are missing, and the next pull gets them whole."""
+def test_the_next_pull_goes_on(server, card, monkeypatch):
+    """Where the hub gives up, nothing half is used: the weights are missing, and the next pull asks for the rest."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
     server.break_after, server.breaks, server.refused = 4000, 1, True
     with pytest.raises(
         PullFailed, match=r"did not give lab/tiny/model\.safetensors: HfHubHTTPError: Server error '503"
@@ -108,7 +111,35 @@ def test_a_download_that_fails_leaves_nothing(server, card):
         pull(card)
     assert locate(card.sources[0]) is None
     server.refused = False
+    server.asked.clear()
     assert pull(card).path.read_bytes() == WEIGHTS
+    assert server.content == ["bytes=3072-"]
+
+
+def blobs(server):
+    """The folder of the hub's cache that holds the content of the repository's files."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / "models--lab--tiny" / "blobs"
+
+
+@pytest.mark.parametrize(
+    ("left", "asked"),
+    [
+        (WEIGHTS[:2000], ["bytes=2000-"]),  # of a command that was killed
+        (WEIGHTS, []),  # killed just before the last step
+        (b"other" + WEIGHTS[5:2000], ["bytes=2000-", ""]),  # damaged since
+        (WEIGHTS + b"more", [""]),
+    ],
+    ids=["a part", "all of it", "damaged", "too long"],
+)
+def test_what_a_killed_pull_left(left, asked, server, card):
+    """What a killed pull left on the disk is gone on with; where it is not the hub's, all of it is fetched again."""
+    blobs(server).mkdir(parents=True)
+    (blobs(server) / f"{SHA256}.zoo.incomplete").write_bytes(left)
+    assert pull(card).path.read_bytes() == WEIGHTS
+    assert server.content == asked
+    assert [path.name for path in blobs(server).iterdir()] == [SHA256]
 
 
 def test_a_wrong_digest_is_refused(server, card, plugins):
@@ -183,13 +214,23 @@ def test_what_cannot_be_pulled(server, card):
     assert server.asked == []
 
 
-def test_a_tokenizer_comes_along(server, card):
-    """With a text backbone comes its tokenizer."""
-    server.files |= {"lab/tiny/tokenizer.json": b"{}", "lab/tiny/config.json": b"{}"}
+@pytest.mark.parametrize("config", [True, False])
+def test_a_tokenizer_comes_along(config, server, card):
+    """With a text backbone comes its tokenizer, and its `config.json` where the repository has one."""
+    server.files["lab/tiny/tokenizer.json"] = b"{}"
+    if config:
+        server.files["lab/tiny/config.json"] = b"{}"
     card = replace(card, modality="text")
     assert pull(card).fetched
     assert locate(Source("hf:lab/tiny/tokenizer.json"))
+    assert bool(locate(Source("hf:lab/tiny/config.json"))) is config
     assert not pull(card).fetched
+
+
+def test_no_tokenizer(server, card):
+    """A text backbone whose repository has no `tokenizer.json` is refused, and the message names the file."""
+    with pytest.raises(PullFailed, match=r"did not give lab/tiny/tokenizer\.json: the repository has no such file"):
+        pull(replace(card, modality="text"))
 
 
 def test_the_command(server, card, installed, tmp_path):

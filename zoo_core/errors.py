@@ -108,6 +108,10 @@ class PullFailed(ZooError):
     """The hub did not give a file: gated, not there, or not reachable."""
 
 
+class NotOnHub(PullFailed):
+    """A repository of the hub has no file of that name."""
+
+
 class LinkRefused(ZooError):
     """A file of a store or a bundle that is a link to somewhere else."""
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from zoo_core.errors import BadJson, DiskFull, shown
 
@@ -102,6 +102,22 @@ def publish_object(
             return path
         finally:
             _discard(temp)
+
+
+@contextmanager
+def appending(path: Path, size_bytes: int) -> Iterator[BinaryIO]:
+    """Give a file to go on with at its end; what is written stays there after an error, to go on from later.
+
+    Args:
+        size_bytes: of the whole file; said when it does not fit.
+
+    Raises:
+        DiskFull: as for `publishing`.
+    """
+    with _named(path, size_bytes), open(path, "ab") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def make_folder(path: Path) -> None:

@@ -26,7 +26,7 @@ class Wanted:
         max_params: most parameters; a card that does not know its own is left out.
         licence: of the weights: an SPDX identifier, `permissive` or `unknown`.
         open: facets that must be marked open.
-        installed: its plugin is installed.
+        installed: its plugin is installed, so that it can be loaded; a closed model cannot.
         available: its weights are on this machine.
     """
 
@@ -47,7 +47,7 @@ class Wanted:
             and (self.max_params is None or 0 < entry.get("parameters", 0) <= self.max_params)
             and all(openness.get(facet, {}).get("mark") == "open" for facet in self.open)
             and (not self.licence or self._licensed(openness.get("weights", {}).get("licence", "")))
-            and (not self.installed or entry["provider"] in providers)
+            and (not self.installed or (entry["provider"] in providers and not is_closed(entry)))
             and (not self.available or _here(name, entry))
         )
 
@@ -87,6 +87,11 @@ def wanted(
         raise BadOption(f"--modality {modality}: expected image, text or audio.")
     most = max_params if max_params is None or isinstance(max_params, int) else count_of(max_params)
     return Wanted(modality or "", provider or "", most, licence or "", facets, installed, available)
+
+
+def is_closed(entry: Mapping[str, Any]) -> bool:
+    """Whether nobody can load it: its weights are closed, and no source is known."""
+    return entry.get("openness", {}).get("weights", {}).get("mark") == "closed" and not entry.get("sources")
 
 
 def count_of(text: str) -> int:

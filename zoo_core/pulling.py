@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from zoo_core import sharded
 from zoo_core.card import Card, Source
 from zoo_core.console import Console
-from zoo_core.errors import DigestMismatch, MissingExtra, PullFailed, WeightsMissing
+from zoo_core.errors import DigestMismatch, MissingExtra, NotOnHub, PullFailed, WeightsMissing, ZooError
 from zoo_core.pins import pinned, record
+from zoo_core.resuming import fetch_blob
 from zoo_core.weights import beside as _beside
 from zoo_core.weights import checked_digest, hub_parts, locate, missing, tokenizer_of
 
@@ -37,9 +39,9 @@ class Pulled:
 def pull(card: Card, console: Console | None = None) -> Pulled:
     """Get the weights of a card into the Hugging Face cache, unless they are on this machine already.
 
-    A download that breaks off is taken up where it stopped. Where the card states no digest, the first
-    pull records the one that came: from then on it is expected. With the weights of a model of texts come
-    its `tokenizer.json` and `config.json`.
+    A download that breaks off is taken up where it stopped, by this pull or by the next. Where the card states no
+    digest, the first pull records the one that came: from then on it is expected. With the weights of a model of
+    texts comes its `tokenizer.json`, and its `config.json` where the repository has one.
 
     Raises:
         ClosedModel: nobody can load it.
@@ -51,10 +53,16 @@ def pull(card: Card, console: Console | None = None) -> Pulled:
     console = console or Console()
     pulled = _weights(card, console)
     if card.modality == "text":
-        for beside in (tokenizer_of(card, pulled.source), _beside(pulled.source, "config.json")):
-            if beside and locate(beside) is None and beside.uri.startswith("hf:"):
-                _fetch(card, beside)
+        _fetch_beside(card, tokenizer_of(card, pulled.source))
+        with suppress(NotOnHub):  # it is only compared with the card, which says all that is needed
+            _fetch_beside(card, _beside(pulled.source, "config.json"))
     return pulled
+
+
+def _fetch_beside(card: Card, source: Source | None) -> None:
+    """A small file of the same repository, unless it is on this machine."""
+    if source and locate(source) is None and source.uri.startswith("hf:"):
+        _fetch(card, source)
 
 
 def _weights(card: Card, console: Console) -> Pulled:
@@ -102,16 +110,16 @@ def _accepted(path: Path, source: Source, fetched: bool) -> Pulled:
 
 
 def _fetch(card: Card, source: Source, again: bool = False) -> Path:
-    """Download one file through the hub's client, which resumes, follows redirects and shows progress."""
+    """Download one file, or an index with its files, through the hub's client: redirects, retries, progress."""
     repo, name = hub_parts(source.uri.removeprefix("hf:"))
     if importlib.util.find_spec("huggingface_hub") is None:
         raise MissingExtra("pulling weights needs huggingface_hub. Type: pip install 'zoo-core[hub]'")
-    from huggingface_hub import constants, errors, hf_hub_download
+    from huggingface_hub import constants, errors
 
     try:
-        path = Path(hf_hub_download(repo, name, force_download=again))
+        path = _download(repo, name, again)
         for part in sharded.parts(path) if sharded.is_index(path) else ():
-            hf_hub_download(repo, str(Path(name).with_name(part.name)), force_download=again)
+            _download(repo, str(Path(name).with_name(part.name)), again)
         return path
     except errors.GatedRepoError as error:
         why = f"it is gated. Accept its terms at {constants.ENDPOINT}/{repo}, type: hf auth login, then pull again"
@@ -120,12 +128,24 @@ def _fetch(card: Card, source: Source, again: bool = False) -> Path:
         why = "there is no such repository, or it is private: type hf auth login if it is yours"
         raise PullFailed(f"{card.name}: the hub did not give {repo}/{name}: {why}.") from error
     except (errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
-        why = "the repository has no such file"
+        kind, why = NotOnHub, "the repository has no such file"
         if isinstance(error, errors.LocalEntryNotFoundError):
+            kind = PullFailed
             why = f"{constants.ENDPOINT} cannot be reached, or HF_HUB_OFFLINE is set. Without network see zoo bundle"
-        raise PullFailed(f"{card.name}: the hub did not give {repo}/{name}: {why}.") from error
+        raise kind(f"{card.name}: the hub did not give {repo}/{name}: {why}.") from error
+    except ZooError:  # says itself what is wrong, and what to type
+        raise
     except Exception as error:  # of whatever transport the client uses
         line = " ".join(str(error).split())[:300].rstrip(".") or "no reason given"
         raise PullFailed(
             f"{card.name}: the hub did not give {repo}/{name}: {type(error).__name__}: {line}. Type it again."
         ) from error
+
+
+def _download(repo: str, name: str, again: bool) -> Path:
+    """One file into the hub's cache; what an earlier command left of it is gone on with."""
+    from huggingface_hub import hf_hub_download
+
+    if not again:
+        fetch_blob(repo, name)
+    return Path(hf_hub_download(repo, name, force_download=again))

@@ -12,7 +12,7 @@ import click
 
 from zoo_core.cli.common import as_json, each, emit, installed, registry, registry_option, table
 from zoo_core.errors import ZooError, printable
-from zoo_core.filtering import FACETS, MODALITY, SIZE, Wanted, wanted
+from zoo_core.filtering import FACETS, MODALITY, SIZE, Wanted, is_closed, wanted
 from zoo_core.layers import Registry
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _FILTERS = (
     click.option("--max-params", metavar="COUNT", help="At most so many parameters, e.g. 25M."),
     click.option("--licence", "--license", help="Of the weights: an SPDX identifier, permissive, or unknown."),
     click.option("--open", metavar="FACETS", help="What must be open: some of code,weights,data."),
-    click.option("--installed", is_flag=True, help="Its plugin is installed."),
+    click.option("--installed", is_flag=True, help="Its plugin is installed, and it is not closed."),
     click.option("--available", is_flag=True, help="Its weights are on this machine."),
 )
 
@@ -63,7 +63,10 @@ def list_command(pattern: str, names: bool, registry_file: Path | None, as_json:
     elif as_json:
         from zoo_core.card import Card
 
-        whole = [(Card.from_json(name, entry), entry["provider"] in providers) for name, entry, _ in found]
+        whole = [
+            (Card.from_json(name, entry), entry["provider"] in providers and not is_closed(entry))
+            for name, entry, _ in found
+        ]
         emit([asdict(card) | {"installed": installed} for card, installed in whole])
     else:
         _print_columns([row for _, _, row in found])
@@ -92,7 +95,7 @@ def show_command(name: str, stages: bool, registry_file: Path | None, as_json: b
         "hides": cards.hidden(name),
         "lineage": cards.lineage(name),
         "recorded": _recorded(card),
-        "installed": card.provider in plugins.supplied("provider"),
+        "installed": card.provider in plugins.supplied("provider") and not is_closed(card.to_json()),
     }
     if stages:
         from zoo_core.stage_table import stage_table
@@ -180,7 +183,7 @@ def _print_card(card: Card, facts: dict[str, Any]) -> None:
     for key, value in lines.items():
         if value:
             click.echo(f"  {key:<13} {printable(value)}")
-    if not facts["installed"] and card.package:
+    if not facts["installed"] and card.package and not is_closed(card.to_json()):
         click.echo(f"  not installed: pip install {printable(card.package)}")
 
 
@@ -224,14 +227,13 @@ def _row(name: str, entry: dict[str, Any], providers: Container[str]) -> tuple[s
     modality = entry.get("modality", MODALITY)
     size = entry.get("input", {}).get("size", SIZE)
     weights = facets.get("weights", {})
-    closed = weights.get("mark") == "closed" and not entry.get("sources")
     return (
         name,
         _millions(entry.get("parameters", 0)),
         "x".join(map(str, size[1:])) if modality == "image" else modality,
         printable(weights.get("licence") or "unknown"),
         ", ".join([facets.get(facet, {}).get("mark", "unknown") for facet in FACETS]),
-        "closed" if closed else "yes" if entry["provider"] in providers else _pip_line(entry),
+        "closed" if is_closed(entry) else "yes" if entry["provider"] in providers else _pip_line(entry),
     )
 
 
