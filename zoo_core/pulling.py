@@ -128,7 +128,8 @@ def _fetch(card: Card, source: Source, again: bool = False) -> Path:
         why = "there is no such repository, or it is private: type hf auth login if it is yours"
         raise PullFailed(f"{card.name}: the hub did not give {repo}/{name}: {why}.") from error
     except (errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
-        kind, why = NotOnHub, "the repository has no such file"
+        kind: type[PullFailed] = NotOnHub
+        why = "the repository has no such file"
         if isinstance(error, errors.LocalEntryNotFoundError):
             kind = PullFailed
             why = f"{constants.ENDPOINT} cannot be reached, or HF_HUB_OFFLINE is set. Without network see zoo bundle"
