@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from zoo_core.backbone import Chain, Value
+from zoo_core.calibration import Calibration
 from zoo_core.fit import span
+from zoo_core.predicting import averaged
 
 if TYPE_CHECKING:
-    from zoo_core.calibration import Calibration
     from zoo_core.predicting import Predictor
 
 
@@ -28,6 +29,7 @@ class Deployed(nn.Module):
         self.chain = Chain(model.backbone.stages[:last])
         self.head = model.head
         self.builder, self.calibration = model.builder, calibration
+        self.second = Deployed(predictor.second, Calibration()) if predictor.second else None
         self.pooling = model.backbone.pooling
         self.pooled = first == len(model.backbone.stages)
         self.reads_stages = bool(getattr(model.builder, "reads_stages", False))
@@ -49,6 +51,8 @@ class Deployed(nn.Module):
         elif self.pooled:
             value = self._row(value)
         answers: Tensor = self.builder.probabilities(self.head(value))
+        if self.second is not None:
+            answers = averaged(answers, self.second(pixels))
         return self.calibration.apply(self.builder.target, answers)
 
     def _row(self, value: Value) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo_core import components, data, device, fit, modalities, old_task, rehearsing, report, training
+from zoo_core import components, data, device, ensembles, fit, modalities, old_task, rehearsing, report, training
 from zoo_core.adapting import adapted
 from zoo_core.backbone import Backbone
 from zoo_core.clock import Clock
@@ -115,6 +115,7 @@ def prepare(
     head = plan.head or recipe.head
     builder = objective(components.build(plugins, "head", head), task, recipe)
     _check_head(head, recipe.freeze, builder, plan, backbone)
+    ensembles.check(recipe, backbone, builder)
     if old:
         rehearsing.check(recipe, regime, builder, training.read(recipe.training))
         old = rehearsing.ahead(old, regime, recipe)
@@ -190,6 +191,7 @@ def finetune(
         memory = progress.memory("fit")
         if schedule.training.find_lr and memory.look() is None:
             trainer.find_rate(both["train"], recipe.seed)
+        second = ensembles.solve(recipe, plugins, task, body, kept, sides["train"]) if recipe.ensemble else None
         model, history = trainer.train(both["train"], both["val"], recipe.seed, memory)
         clock.lap("fit")
 
@@ -202,7 +204,10 @@ def finetune(
             outputs = trainer.outputs(model, side.digests) if len(side) else torch.empty(0, task.n_outputs)
             return builder.probabilities(outputs), side.labels
 
-        judged = judge(builder.target, answers(sides["val"]), answers(sides["test"]), floor, recipe.calibrate)
+        val, test = answers(sides["val"]), answers(sides["test"])
+        if second:
+            val, test = second.beside(val, test, sides, floor)
+        judged = judge(builder.target, val, test, floor, recipe.calibrate)
         lost = keeper.figures(model, lambda names: trainer.outputs(model, names)) if keeper else None
         clock.lap("eval")
 
@@ -240,6 +245,7 @@ def finetune(
         decided = {"numbers": asdict(kept.numbers), "cache": asdict(kept.choice), "head_dim": trainer.head_dim}
         decided |= {"head": head, "evidence": told(task.evidence)}
         decided |= {"reader": body.reader.state(), "calibration": asdict(judged.calibration)}
+        decided |= {"second": second.save(writer.folder)} if second else {}
         writer.write(recipe, model, task, history, judged.answers, summary, decided)
         run = writer.open(plugins)
         _verify(run, task.split("test"), judged.answers)

@@ -24,6 +24,8 @@ MANIFEST = "export.json"
 SAMPLES = "samples.safetensors"
 TOLERANCE = 1e-4
 """Greatest difference of any answer, on the scale of the training side for numbers."""
+WHOLE = ("onnx", "torch-export")
+"""Forms that hold whatever computes the answers."""
 _KEPT, _BATCH = 16, 16  # stored samples; images a pass
 
 
@@ -66,6 +68,10 @@ def export(run: Run, to: str, out: Path, console: Console | None = None, force: 
         raise UsageError(f"--to {to}: expected one of {', '.join(FORMS)}. {near(to, FORMS)}".rstrip())
     if run.modality.name != "image":
         raise NotExportable(f"{run.path} reads {run.modality.plural}; zoo export knows images only so far.")
+    if "second" in run.plan and to not in WHOLE:
+        raise NotExportable(
+            f"{run.path} is an ensemble of two models, and --to {to} holds one. Type: zoo export {run.path} --to onnx"
+        )
     if out.exists() and not (force and (out / MANIFEST).is_file()):
         raise FolderExists(f"{out} is already there. Give another --out, or replace an export with --force.")
     part = out.with_name(out.name + ".unfinished")
@@ -97,12 +103,13 @@ def verify(folder: Path) -> Compared:
 
 
 def _fill(run: Run, to: str, folder: Path, console: Console) -> Compared:
+    import torch
+
     from zoo_core.calibration import Calibration
     from zoo_core.deploying import Deployed
 
     predictor = run._predictor
-    predictor.model.backbone.to("cpu")
-    predictor.model.head.to("cpu")
+    predictor.to(torch.device("cpu"))
     fitted = run.calibration if run.target.kind != "regression" else Calibration()
     module = Deployed(predictor, fitted)
     write_json(folder / "labels.json", written(run.target) | {"task": run.target.kind})

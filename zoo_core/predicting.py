@@ -20,16 +20,29 @@ class Predictor:
         model: backbone and head, all in eval mode.
         depth: stages that were frozen in training.
         numbers: the arithmetic of the frozen pass.
+        second: a model of its own whose answers are averaged with this one's.
     """
 
     model: Model
     depth: int
     numbers: Numbers
+    second: Predictor | None = None
 
     def probabilities(self, x: Value) -> Tensor:
         """The reader's input to probabilities [B, classes]."""
         found: Tensor = self.model.builder.probabilities(self.model.head(self.features(x)))
-        return found
+        return averaged(found, self.second.probabilities(x)) if self.second else found
+
+    def to(self, where: torch.device) -> Predictor:
+        """Move it, ready to predict: everything in eval mode."""
+        backbone = self.model.backbone
+        backbone.to(where)
+        backbone.model.to(memory_format=torch.channels_last)
+        backbone.freeze(len(backbone.stages))
+        self.model.head.to(where).eval()
+        if self.second:
+            self.second.to(where)
+        return self
 
     def features(self, x: Value) -> Value:
         """What the head reads: pooled features [B, D], or positions for a head that reads them."""
@@ -54,3 +67,8 @@ class Predictor:
                 value = stage.module(value)
                 parts.append(self.model.backbone.pooling(value).float())
         return torch.cat(parts, dim=1)
+
+
+def averaged(first: Tensor, second: Tensor) -> Tensor:
+    """The answers of two models [N, outputs], each having half a say."""
+    return (first + second) / 2

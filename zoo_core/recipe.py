@@ -58,6 +58,8 @@ class Recipe:
             `logit-adjust` adds the logarithm of its share to its output while training.
         class_weights: in the loss, such as `cat=2,dog=0.5`; 1 for classes that are not named.
         training: further options of the tail's training, such as `clip=1,patience=5`: see docs/engine.md.
+        ensemble: whether ridge on all stages answers beside the trained model, half a say each; the published
+            backbone then runs at prediction too.
         calibrate: whether a temperature and thresholds are fitted on the validation side.
     """
 
@@ -93,6 +95,7 @@ class Recipe:
     balance: Literal["none", "sampler", "loss", "logit-adjust"] = "none"
     class_weights: str = ""
     training: str = ""
+    ensemble: bool = False
     calibrate: bool = True
 
     def __post_init__(self) -> None:

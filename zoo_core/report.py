@@ -27,6 +27,7 @@ NAMES = {
     "knn": "20 nearest neighbours",
     "linear_probe": "linear probe",
     "multi_stage": "ridge on all stages",
+    "alone": "the trained model alone",
 }
 """Baselines as people call them."""
 SMALL_GAIN = 0.01  # accuracy that twice the data must bring to be worth a word

@@ -221,10 +221,9 @@ class Run:
     @cached_property
     def _predictor(self) -> Predictor:
         """Backbone and head with the trained tensors put back, digests checked."""
-        import torch
         from safetensors.torch import load_file
 
-        from zoo_core import components, device
+        from zoo_core import components, device, ensembles
         from zoo_core.activations import Numbers
         from zoo_core.fit import Model
         from zoo_core.objective import Objective
@@ -239,9 +238,9 @@ class Run:
         body = load_backbone(self.card, plugins, pretrained=plan["saved_from"] > 0)
         body.reader = body.reader.restored(plan.get("reader", {}))
         builder = Objective(components.build(plugins, "head", plan["head"]), self.target)
-        head = builder.build(plan["head_dim"], Task("", self.classes, (), kind=self.target.kind))
+        task = Task("", self.classes, (), kind=self.target.kind)
         frozen = FreezePlan((Phase(len(body.stages)),), "everything stands still for prediction")
-        model = Model(body, head, builder, frozen)
+        model = Model(body, builder.build(plan["head_dim"], task), builder, frozen)
         model.restore(tensors)
         expected = plan["frozen_digest"]
         if body.digest_of(plan["frozen"]) != expected:
@@ -249,12 +248,12 @@ class Run:
                 f"{self.path} was trained on a backbone whose frozen stages have sha256 {expected}, "
                 f"but the weights here give {body.digest_of(plan['frozen'])}. Get the weights that card.json names."
             )
-        where = device.choose(self.recipe.device)
-        body.to(where)
-        body.model.to(memory_format=torch.channels_last)
-        body.freeze(len(body.stages))
-        head.to(where).eval()
-        return Predictor(model, plan["depth"], Numbers(**plan["numbers"]))
+        numbers, where = Numbers(**plan["numbers"]), device.choose(self.recipe.device)
+        second = None
+        if "second" in plan:
+            self._check_file(ensembles.FILE)
+            second = ensembles.opened(self, model, plan, plugins)
+        return Predictor(model, plan["depth"], numbers, second).to(where)
 
     def _check_file(self, name: str) -> None:
         """A committed file must still have the digest that COMMIT records."""

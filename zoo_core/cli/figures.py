@@ -51,7 +51,7 @@ def headline(run: Run) -> str:
 
 def _lines(run: Run) -> dict[str, str]:
     """What is said below the table, by its first word; empty lines are left out."""
-    from zoo_core import learning_curve, resolution
+    from zoo_core import ensembles, learning_curve, resolution
 
     summary = run.summary
     seconds, cache, rival = summary["seconds"], summary["cache"], summary["resolution"]
@@ -63,6 +63,7 @@ def _lines(run: Run) -> dict[str, str]:
         "Calibrate": _calibration(summary["calibration"]),
         "Threshold": _threshold(run),
         "Head": summary["head_note"],
+        "Ensemble": ensembles.sentence(run.plan),
         "Time": f"{seconds['total']:.1f} s ({parts})",
         "Cache": f"{cache['hits']} {run.modality.plural} found, {cache['misses']} computed, "
         f"{cache['bytes'] / 1e6:.0f} MB",
