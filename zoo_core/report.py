@@ -110,7 +110,8 @@ def command(recipe: Recipe) -> str:
         if name in ("weight_decay", "test_share", "val_share"):
             words += ["--set", f"{name}={value}"]
         else:
-            words += [f"--no-{option}"] if value is False else [f"--{option}", shlex.quote(str(value))]
+            flag = [f"--{option}" if value else f"--no-{option}"]
+            words += flag if isinstance(value, bool) else [f"--{option}", shlex.quote(str(value))]
     return " ".join(words)
 
 

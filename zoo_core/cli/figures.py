@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +13,10 @@ from zoo_core.cli.common import table
 from zoo_core.report import baseline_name
 from zoo_core.runs import REPORT, Run
 
+if TYPE_CHECKING:
+    from zoo_core.differing import Difference
+
+_FLIPPED = 20
 _DETAILS = {"recall": "recall", "average_precision": "average precision"}
 
 
@@ -119,3 +125,43 @@ def _number(value: float | None, interval: list[float] | None = None) -> str:
         return "-"
     within = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
     return f"{value:.3f}{within}"
+
+
+def print_difference(a: Run, b: Run, found: Difference) -> None:
+    """What was asked differently, both runs' figures and cost, and the answers that flipped."""
+    names = (a.path.name, b.path.name)
+    if found.asked:
+        table(("asked", *names), [(name, *map(_asked, values)) for name, values in found.asked.items()])
+    else:
+        click.echo("Both were asked the same.")
+    rows = [(name, *map(_number, values)) for name, values in found.figures.items()]
+    rows += [("seconds", *(f"{v:.1f}" for v in found.cost["seconds"]))]
+    rows += [("backbone parameters trained", *(f"{v:,}" for v in found.cost["parameters_trained"]))]
+    click.echo()
+    table(("test side", *names), rows)
+    told, data, plural = found.told, found.data, b.modality.plural
+    verdict = "more than chance" if told["told_apart"] else "which may be chance"
+    click.echo(
+        f"\nOn the {data['shared']} test {plural} that both answered, {names[1]} is {told['difference']:+.3g} "
+        f"{told['unit']} from {names[0]}, {verdict} (p = {told['p_value']:.2g})."
+    )
+    alone = data["only_first"] + data["only_second"]
+    if alone:
+        click.echo(f"{alone} {plural} are on the test side of one run only; they count in the table, not in that.")
+    if b.target.kind == "regression":
+        click.echo(f"The {len(found.flipped)} answers that moved most:")
+    else:
+        counts = Counter(f.kind for f in found.flipped)
+        click.echo(
+            f"{len(found.flipped)} answers flipped: {counts['mended']} mended, {counts['broken']} broken, "
+            f"{counts['other']} wrong in both."
+        )
+    shown = found.flipped[:_FLIPPED]
+    if shown:
+        table(("", "truth", *names), [(Path(f.path).name, f.truth, f.before, f.after) for f in shown])
+    if len(found.flipped) > len(shown):
+        click.echo(f"and {len(found.flipped) - len(shown)} more: zoo runs diff --json")
+
+
+def _asked(value: Any) -> str:
+    return "-" if value is None else str(value)

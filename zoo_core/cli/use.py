@@ -178,6 +178,7 @@ def runs_command() -> None:
     Examples:
       zoo runs ls
       zoo runs show runs/photos-last-1a2b3c4d
+      zoo runs diff runs/photos-last-1a2b3c4d runs/photos-full-5e6f7a8b
     """
 
 
@@ -224,3 +225,18 @@ def runs_show(run_folder: Path, as_json: bool) -> None:
     click.echo(run.recipe.to_toml())
     click.echo(f"Freeze    {run.summary['freeze']['reason']}")
     print_run(run)
+
+
+@runs_command.command("diff")
+@click.argument("first", metavar="A", type=click.Path(path_type=Path))
+@click.argument("second", metavar="B", type=click.Path(path_type=Path))
+@as_json
+def runs_diff(first: Path, second: Path, as_json: bool) -> None:
+    """Compare run B with run A: recipe, figures, cost, and the test examples whose answer flipped."""
+    from zoo_core.cli.figures import print_difference
+    from zoo_core.differing import diff
+    from zoo_core.runs import Run
+
+    a, b = Run(first), Run(second)
+    found = diff(a, b)
+    emit(found.to_json()) if as_json else print_difference(a, b, found)
