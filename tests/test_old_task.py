@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_photos
+from PIL import Image
 
-from zoo_core import ledger, regimes
+from zoo_core import ledger, old_new_bias, regimes
+from zoo_core.buffers import herding
 from zoo_core.errors import BadOption, LabelClash, OldDataMissing, TooMuchForgotten
 from zoo_core.files import read_json, sha256_file
 from zoo_core.layers import load_registry
 from zoo_core.old_task import space_of
-from zoo_core.rehearsing import herding
 from zoo_core.runs import Run
 from zoo_core.types import Example
 from zoo_core.weights import load_backbone
@@ -145,6 +147,7 @@ def test_label_clash(beside):
         ({"head": "prototype", "regime": "lwf"}, "soft targets train a head step by step"),
         ({"regime": "rehearsal:ratio=1"}, "rehearsal:ratio=1: expected a share from 0 up to, not including, 1"),
         ({"regime": "lwf:distil=0"}, "lwf:distil=0 keeps nothing"),
+        ({"head": "linear:correct=bias"}, "corrects new classes against old ones, and this run has not both"),
         ({"max_forgetting": 2.0}, "max_forgetting: got 2.0, expected a share from 0 to 1"),
     ],
     ids=str,
@@ -175,7 +178,7 @@ def test_max_forgetting(beside):
 def test_buffer(beside, select):
     """A buffer keeps so many old examples, evenly by class, however they are chosen."""
     run = beside(old="photos", regime=f"rehearsal:buffer=7,select={select}")
-    assert run.summary["old"]["n_train"] == 7
+    assert (run.summary["old"]["n_train"], run.summary["old"]["n_held"]) == (7, 0)
 
 
 def test_a_smaller_buffer_is_within_a_larger_one():
@@ -185,6 +188,59 @@ def test_a_smaller_buffer_is_within_a_larger_one():
     assert set(small) < set(large)
     assert sorted(e.label for e in small) == [0, 0, 0, 1, 1, 2, 2]
     assert regimes.shares_of([0] * 2 + [1] * 20, 10) == {0: 2, 1: 8}
+
+
+def test_a_fifth_of_the_buffer_is_held_out(beside):
+    """A fifth of each class in the buffer is not trained on: it chooses the epoch, and corrects the head."""
+    old = beside(regime="rehearsal:buffer=15", old="photos").summary["old"]
+    assert (old["n_train"], old["n_held"]) == (12, 3)
+    assert "from 3 old and 6 new examples that were not trained on" in old["correction"]
+    examples = [Example(f"{i}.png", i % 2, f"{i:064x}", "train") for i in range(28)]
+    assert sorted(e.label for e in regimes.held_out(examples, 0)) == [0, 0, 1, 1]
+
+
+def test_bias_correction_by_hand():
+    """New outputs that came out three times as high and shifted by two are put back, to within what noise allows."""
+    torch.manual_seed(0)
+    true = 2 * torch.randn(4000, 4)
+    labels = torch.multinomial(true.softmax(1), 1)[:, 0]
+    biased = torch.cat([true[:, :2], 3 * true[:, 2:] + 2], dim=1)
+    factor, offset = old_new_bias.fit_bias(biased, labels, 2)
+    assert factor == pytest.approx(1 / 3, rel=0.1)
+    assert offset == pytest.approx(-2 / 3, abs=0.1)
+    head = torch.nn.Linear(5, 4)
+    old_new_bias.align_norms(head, 2)
+    norms = head.weight.detach().norm(dim=1)
+    assert float(norms[:2].mean()) == pytest.approx(float(norms[2:].mean()))
+
+
+def test_lwf(make, plugins, tmp_path):
+    """LwF keeps old answers that new data alone outvote, corrects the head, and needs no old data to train on."""
+    rng = np.random.default_rng(0)
+    for name, least in (("dark", 0), ("pale", 190)):
+        (tmp_path / "shades" / name).mkdir(parents=True)
+        for i in range(10):
+            noise = rng.integers(least, least + 60, (36, 40, 3)).astype(np.uint8)
+            Image.fromarray(noise).save(tmp_path / "shades" / name / f"{i}.png")
+    load_registry(plugins).register("mine/photos", run=make("p", epochs=40, lr=0.05).path, plugins=plugins)
+    given = {"data": "shades", "backbone": "mine/photos", "lr": 0.05, "epochs": 20}
+    plain = make("plain", old="photos", **given).summary
+    kept = make("kept", regime="lwf", old="photos", **given).summary
+    assert kept["test"]["accuracy"] == 1.0
+    assert kept["old"]["after"] > plain["old"]["after"] + 0.3
+    assert kept["old"]["correction"].startswith("bias correction")
+    assert (kept["old"]["n_train"], plain["old"]["correction"]) == (0, "")
+    shutil.rmtree("photos")
+    alone = make("alone", regime="lwf", **given).summary["old"]
+    assert alone["before"] is None
+    assert alone["correction"] == "no bias correction: there are no held-out examples of both tasks"
+
+
+@pytest.mark.parametrize(("correct", "said"), [("norm", "weight aligning"), ("none", "")])
+def test_other_corrections(beside, correct, said):
+    """A head can be corrected in another way, or not at all."""
+    old = beside(head=f"linear:correct={correct}", **MIXED).summary["old"]
+    assert old["correction"].startswith(said)
 
 
 def test_herding_follows_the_class_mean():

@@ -116,9 +116,9 @@ def prepare(
     builder = objective(components.build(plugins, "head", head), task, recipe)
     _check_head(head, recipe.freeze, builder, plan, backbone)
     ensembles.check(recipe, backbone, builder)
+    rehearsing.check(recipe, regime, builder, training.read(recipe.training), old)
     if old:
-        rehearsing.check(recipe, regime, builder, training.read(recipe.training))
-        old = rehearsing.ahead(old, regime, recipe)
+        builder, old = rehearsing.competing(builder, regime, old), rehearsing.ahead(old, regime, recipe)
     default = fit.default_schedule(plan, backbone, len(task.split("train")))
     default = dataclasses.replace(default, lr=plan.lr or default.lr)
     given = {k: getattr(recipe, k) for k in ("epochs", "batch_size", "lr") if getattr(recipe, k) is not None}
@@ -193,6 +193,8 @@ def finetune(
             trainer.find_rate(both["train"], recipe.seed)
         second = ensembles.solve(recipe, plugins, task, body, kept, sides["train"]) if recipe.ensemble else None
         model, history = trainer.train(both["train"], both["val"], recipe.seed, memory)
+        if keeper:
+            keeper.correct(model, sides["val"], lambda names: trainer.outputs(model, names))
         clock.lap("fit")
 
         body.freeze(plan.depth)

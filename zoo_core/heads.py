@@ -40,10 +40,14 @@ class Linear(Softmax):
 
     `label_smoothing` moves that share of each target to the other classes. `solver=lbfgs` solves it at once
     where the whole backbone is frozen, its L2 strength chosen by cross-validation on the training side.
+    `correct` puts new classes right against those of an old task after training: `bias` (Wu et al. 2019) with a factor
+    and an offset from held-out examples of both, `norm` (Zhao et al. 2020) by the length of their rows, or `none`;
+    `auto` is `bias` where the regime keeps an old task and has such examples.
     """
 
     label_smoothing: float = 0.0
     solver: Literal["sgd", "lbfgs"] = "sgd"
+    correct: Literal["auto", "bias", "norm", "none"] = "auto"
 
     def build(self, feature_dim: int, task: Task) -> nn.Module:
         from torch import nn

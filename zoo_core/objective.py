@@ -27,12 +27,14 @@ class Objective:
         target: what is to be predicted.
         weights: of each class in the loss; empty for 1.
         offsets: added to each output inside the loss alone; empty for 0.
+        first: the loss is among the outputs from this one on; all labels are among them.
     """
 
     builder: Any
     target: Target
     weights: tuple[float, ...] = ()
     offsets: tuple[float, ...] = ()
+    first: int = 0
 
     def build(self, feature_dim: int, task: Task) -> nn.Module:
         module: nn.Module = self.builder.build(feature_dim, task)
@@ -42,7 +44,9 @@ class Objective:
         """Outputs [B, outputs] and labels to one loss per example [B]."""
         if self.offsets:
             outputs = outputs + outputs.new_tensor(self.offsets)
-        weights = outputs.new_tensor(self.weights) if self.weights else None
+        if self.first:
+            outputs, labels = outputs[:, self.first :], labels - self.first
+        weights = outputs.new_tensor(self.weights[self.first :]) if self.weights else None
         return self.target.loss(self.builder, outputs, labels, weights)
 
     def probabilities(self, outputs: Tensor) -> Tensor:

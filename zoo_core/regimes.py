@@ -74,7 +74,8 @@ class Rehearsal:
 
     An epoch sees every new example once. `buffer` keeps so many old training examples, evenly by class, chosen by
     `select`: at random by content and seed, by `herding` (closest to the class mean; Rebuffi et al. 2017) or by
-    `margin` (those the old model is least sure of). `distil` is the weight of the old model's answers as soft targets.
+    `margin` (those the old model is least sure of). A fifth of them is not trained on: it chooses the epoch, and
+    corrects the head. `distil` is the weight of the old model's answers as soft targets.
     """
 
     ratio: float = 0.5
@@ -112,11 +113,13 @@ class Rehearsal:
 class LwF(NewOnly):
     """Learning without forgetting (Li and Hoiem 2016): only new data, with the old model's answers as soft targets.
 
-    They are computed once. `distil` is their weight in the loss, `temperature` softens both models' answers.
+    They are computed once. `distil` is their weight in the loss, `temperature` softens both models' answers. New labels
+    compete among the new classes, as in the paper, and not with the old ones unless `compete=all`.
     """
 
     distil: float = 1.0
     temperature: float = 2.0
+    compete: Literal["new", "all"] = "new"
 
     def __post_init__(self) -> None:
         _check_soft("lwf", self.distil, self.temperature)
@@ -170,6 +173,11 @@ def balanced_first(examples: Sequence[Example], size: int, seed: int) -> list[Ex
     }
     chosen = {id(e) for part in found.values() for e in part}
     return [e for e in examples if id(e) in chosen]
+
+
+def held_out(examples: Sequence[Example], seed: int) -> list[Example]:
+    """A fifth of each class by content and seed, for what must not be seen in training; of fewer than five none."""
+    return _first_of_each(examples, seed + 1, lambda count: count // 5)
 
 
 def shares_of(labels: Sequence[int], size: int) -> dict[int, int]:

@@ -1,4 +1,7 @@
-"""What an old task adds to training: its examples behind the new ones, soft targets, and the head's first rows."""
+"""What an old task adds to training: its examples behind the new ones, soft targets, and the head's first rows.
+
+After training the head is corrected where it gives new classes too much.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo_core import ledger, regimes
+from zoo_core import ledger, old_new_bias, regimes
+from zoo_core.buffers import kept_examples
 from zoo_core.errors import BadOption
 from zoo_core.fit import Model, Side
 from zoo_core.heads import Linear
@@ -20,6 +24,9 @@ from zoo_core.splits import SPLITS
 from zoo_core.trainer import Kept
 from zoo_core.training import Training
 from zoo_core.types import Split
+
+START = 0.25
+"""Length of a new row, as a share of the old ones': where training is to begin, new classes shall not win yet."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,12 @@ class Keeper:
         model: the old model, a probe where none came with the weights.
         sides: old examples of each side.
         chosen: indices of the training examples that are mixed in.
+        held: those of the buffer's examples that are not, since they choose the epoch and correct the head.
     """
 
     def __init__(self, old: OldTask, regime: Any, recipe: Recipe, kept: Kept, new: Side):
         self.old, self.regime, self.recipe, self.kept, self.new = old, regime, recipe, kept, new
-        self.head_note = ""
+        self.head_note = self.correction = ""
         self.sides: dict[Split, Side] = {
             name: Side(
                 [e.digest for e in old.split(name)], torch.tensor([e.label for e in old.split(name)], dtype=torch.long)
@@ -77,7 +85,10 @@ class Keeper:
         }
         train = self.sides["train"]
         self.model: OldModel = old.model or probe(kept.features(train.digests), train.labels, old.classes)
-        self.chosen = self._buffer() if regime.needs_old else []
+        self.chosen: list[int] = []
+        self.held: list[int] = []
+        if regime.needs_old:
+            self.chosen, self.held = kept_examples(old.split("train"), regime, self.model, kept, recipe.seed)
 
     def mixed(self, sides: Mapping[Split, Side]) -> dict[Split, Side]:
         """New sides with what the regime adds: old examples behind the new ones, and soft targets."""
@@ -93,10 +104,10 @@ class Keeper:
     def validation(self, new: Side) -> Side:
         """New validation examples, and old ones in the share that they have in training.
 
-        With a buffer the old ones are the buffer itself: nothing else of the old data is at hand then.
+        With a buffer the old ones are of it: nothing else of the old data is at hand then.
         """
-        source, rows = self.sides["val"], list(range(len(self.sides["val"])))
-        if self.regime.buffer or not rows:
+        source, rows = self._unseen()
+        if not rows:
             source, rows = self.sides["train"], list(self.chosen)
         ratio = getattr(self.regime, "ratio", 0.5)
         most = round(len(new) * ratio / (1 - ratio))
@@ -107,7 +118,7 @@ class Keeper:
         """Begin a linear head with the old rows, and the class means of the new classes; `head_note` says how.
 
         New rows point from the mean of all to the class mean (imprinting, Qi et al. 2018, arXiv:1712.07136, on
-        centred features) and are as long as the old ones are in the mean.
+        centred features) and are `START` times as long as the old ones are in the mean.
         """
         if self.old.space == "replace" or getattr(head, "solves", False):
             return
@@ -125,15 +136,37 @@ class Keeper:
             means = {c: features[labels == c].mean(0) for c in range(old, head.out_features) if (labels == c).any()}
             if means:
                 gaps = {c: mean - centre for c, mean in means.items()}
-                length = rows[0].norm(dim=1).mean() / torch.stack([g.norm() for g in gaps.values()]).mean().clamp_min(
-                    1e-6
-                )
+                apart = torch.stack([g.norm() for g in gaps.values()]).mean().clamp_min(1e-6)
+                length = START * rows[0].norm(dim=1).mean() / apart
                 level = (features @ rows[0].T + rows[1]).max(1).values.mean()
                 for c, gap in gaps.items():
                     row = length * gap
                     head.weight[c] = row
                     head.bias[c] = level - row @ (means[c] + centre) / 2
         return f"the head begins with the {old} rows of {self.model.origin}"
+
+    def correct(self, model: Model, new: Side, outputs: Callable[[Sequence[str]], Tensor]) -> None:
+        """Put new outputs right against old ones, as the head asks; `correction` says how.
+
+        Args:
+            new: new validation examples.
+            outputs: of the trained model for some examples.
+        """
+        how, old = asked(model.builder), len(self.old.classes)
+        keeps = self.regime.needs_old or getattr(self.regime, "distil", 0) > 0
+        if self.old.space != "extend" or not isinstance(model.head, nn.Linear) or how == "none":
+            return
+        if how == "norm":
+            self.correction = old_new_bias.align_norms(model.head, old)
+            return
+        if how == "auto" and not keeps:
+            return
+        source, rows = self._unseen()
+        if not rows or not len(new):
+            self.correction = "no bias correction: there are no held-out examples of both tasks"
+            return
+        both = _behind(new, source, rows)
+        self.correction = old_new_bias.correct_bias(model.head, outputs(both.digests), both.labels, old)
 
     def figures(self, model: Model, outputs: Callable[[Sequence[str]], Tensor]) -> dict[str, Any]:
         """The part of the summary about the old task; its test side is looked at here, once.
@@ -144,7 +177,8 @@ class Keeper:
         old, test = self.old, self.sides["test"]
         facts: dict[str, Any] = {"labels": old.space, "classes": list(old.classes), "model": self.model.origin}
         facts |= {"head": self.head_note, "notes": list(old.notes), "ratio": getattr(self.regime, "ratio", 0.0)}
-        facts |= {"n_train": len(self.chosen), "buffer": getattr(self.regime, "buffer", 0)}
+        facts |= {"n_train": len(self.chosen), "n_held": len(self.held), "buffer": getattr(self.regime, "buffer", 0)}
+        facts |= {"correction": self.correction}
         if not len(test):
             empty = dict.fromkeys(("before", "after", "retention", "forgetting", "backward_transfer"))
             return facts | empty | {"how": "no old data are at hand; --old DATA would show what was lost"}
@@ -168,6 +202,12 @@ class Keeper:
             "fit_seconds": round(seconds["fit"] * ratio, 2),
         }
 
+    def _unseen(self) -> tuple[Side, list[int]]:
+        """Old examples that nothing is trained on and the test does not need: a side, and which of it."""
+        if getattr(self.regime, "buffer", 0):
+            return self.sides["train"], self.held
+        return self.sides["val"], list(range(len(self.sides["val"])))
+
     def _probed(self, model: Model) -> Tensor:
         """Probabilities [N, old classes] of a probe on the trained backbone's features."""
         train, test = self.sides["train"], self.sides["test"]
@@ -187,54 +227,36 @@ class Keeper:
         shares = [(self.model.outputs(self.kept, names) / temperature).softmax(1) for names in views]
         return SoftTargets(torch.stack(shares), temperature, weight)
 
-    def _buffer(self) -> list[int]:
-        train, size = self.old.split("train"), getattr(self.regime, "buffer", 0)
-        if not size or size >= len(train):
-            return list(range(len(train)))
-        how = getattr(self.regime, "select", "random")
-        if how == "random":
-            picked = {id(e) for e in regimes.balanced_first(train, size, self.recipe.seed)}
-            return [i for i, e in enumerate(train) if id(e) in picked]
-        labels = self.sides["train"].labels
-        names = self.sides["train"].digests
-        rank = herding(self.kept.features(names)) if how == "herding" else None
-        margins = _margins(self.model.outputs(self.kept, names)) if rank is None else None
-        found: list[int] = []
-        for label, count in regimes.shares_of(labels.tolist(), size).items():
-            members = torch.nonzero(labels == label)[:, 0]
-            if margins is not None:
-                order = margins[members].argsort(stable=True)[:count]
-            else:
-                assert rank is not None
-                order = torch.tensor(rank(members, count))
-            found += members[order].tolist()
-        return sorted(found)
+
+def asked(builder: Any) -> str:
+    """What a head asks for against the bias between old and new classes; heads without the option cannot have it."""
+    return str(getattr(getattr(builder, "builder", builder), "correct", "none"))
 
 
-def herding(features: Tensor) -> Any:
-    """A function that picks examples whose mean stays closest to their class's (iCaRL, Rebuffi et al. 2017)."""
-    unit = nn.functional.normalize(features, dim=1)
-
-    def pick(members: Tensor, count: int) -> list[int]:
-        rows = unit[members]
-        mean, total, left = rows.mean(0), torch.zeros(rows.shape[1]), torch.ones(len(rows), dtype=torch.bool)
-        chosen: list[int] = []
-        for k in range(1, count + 1):
-            gaps = (mean - (total + rows) / k).norm(dim=1).masked_fill(~left, torch.inf)
-            best = int(gaps.argmin())
-            chosen.append(best)
-            total, left[best] = total + rows[best], False
-        return chosen
-
-    return pick
+def competing(builder: Any, regime: Any, old: OldTask) -> Any:
+    """The head with its loss among the new classes alone, where the regime asks for that."""
+    apart = old.space == "extend" and getattr(regime, "compete", "all") == "new"
+    return replace(builder, first=len(old.classes)) if apart else builder
 
 
-def check(recipe: Recipe, regime: Any, builder: Any, options: Training) -> None:
+def check(recipe: Recipe, regime: Any, builder: Any, options: Training, old: OldTask | None) -> None:
     """What cannot be mixed.
 
     Raises:
         BadOption: says what to leave out.
     """
+    if asked(builder) in ("bias", "norm") and (old is None or old.space != "extend"):
+        raise BadOption(
+            f"--head {recipe.head} corrects new classes against old ones, and this run has not both in one head. "
+            "Leave 'correct' out, or give --old DATA and --labels extend."
+        )
+    if old is None:
+        return
+    if asked(builder) == "bias" and old.task is None:
+        raise BadOption(
+            f"--head {recipe.head} is corrected with old examples, and none are at hand. Give --old DATA, or leave "
+            "'correct' out."
+        )
     if recipe.folds * recipe.seeds > 1:
         raise BadOption("--folds and --seeds repeat a run without an old task. Leave them out, or give --seed in turn.")
     if recipe.balance in ("loss", "logit-adjust"):
@@ -247,12 +269,6 @@ def check(recipe: Recipe, regime: Any, builder: Any, options: Training) -> None:
         raise BadOption(
             f"soft targets train a head step by step, but --head {recipe.head} is solved at once. Give --head linear."
         )
-
-
-def _margins(outputs: Tensor) -> Tensor:
-    """How far the best class is ahead of the second one [N]."""
-    best = outputs.softmax(1).topk(min(2, outputs.shape[1]), dim=1).values
-    return best[:, 0] - best[:, -1]
 
 
 def _behind(new: Side, old: Side, rows: Sequence[int]) -> Side:
