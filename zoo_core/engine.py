@@ -16,11 +16,12 @@ from zoo_core.adapting import adapted
 from zoo_core.backbone import Backbone
 from zoo_core.clock import Clock
 from zoo_core.console import Console
-from zoo_core.errors import BadOption, FreezeBroken, RunDamaged, TooMuchForgotten
+from zoo_core.errors import BadOption, FreezeBroken, RunDamaged
 from zoo_core.evidence import gather, recalled, table, told
 from zoo_core.files import read_json
 from zoo_core.judging import floor_of, judge
 from zoo_core.layers import Registry
+from zoo_core.ledger import check_lost
 from zoo_core.objective import objective
 from zoo_core.plugins import Plugins
 from zoo_core.progress import Progress
@@ -259,7 +260,7 @@ def finetune(
         _report(run, summary | {"seconds": clock.seconds()}, task, console)
         clock.lap("report")
         writer.commit(summary | {"seconds": clock.seconds()})
-    _check_lost(recipe, lost, out)
+    check_lost(lost, recipe.max_forgetting, out)
     return Run(out, plugins)
 
 
@@ -324,17 +325,6 @@ def _check_training(recipe: Recipe, schedule: fit.Schedule, builder: Any, task: 
         raise BadOption(
             f"--training patience={options.patience} needs validation examples, and there are none. "
             "Give --set val_share=0.15, or leave it out."
-        )
-
-
-def _check_lost(recipe: Recipe, lost: dict[str, Any] | None, out: Path) -> None:
-    """The run is there and stays; only the user's limit was not kept."""
-    limit = recipe.max_forgetting
-    if lost and limit is not None and lost["before"] is not None and lost["forgetting"] > limit:
-        raise TooMuchForgotten(
-            f"{out}: the old task went from {lost['before']:.3f} to {lost['after']:.3f}, "
-            f"which is more than --max-forgetting {limit:g} allows. "
-            "The run is kept; try --regime rehearsal, or a larger ratio or buffer."
         )
 
 

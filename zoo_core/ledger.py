@@ -7,11 +7,13 @@ transfer = after - before, so that a loss is negative (Lopez-Paz and Ranzato 201
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from zoo_core import bootstrap, metrics
+from zoo_core.errors import TooMuchForgotten
 
 CONVENTION = (
     "retention = after / before; forgetting = before - after (a loss is positive); "
@@ -64,6 +66,20 @@ def ledger(before: np.ndarray, after: np.ndarray, labels: np.ndarray, classes: S
         },
         "convention": CONVENTION,
     }
+
+
+def check_lost(lost: dict[str, Any] | None, most: float | None, out: Path) -> None:
+    """The run is there and stays; only the user's limit was not kept.
+
+    Raises:
+        TooMuchForgotten: the old task lost more than `most`.
+    """
+    if lost and most is not None and lost["before"] is not None and lost["forgetting"] > most:
+        raise TooMuchForgotten(
+            f"{out}: the old task went from {lost['before']:.3f} to {lost['after']:.3f}, "
+            f"which is more than --max-forgetting {most:g} allows. "
+            "The run is kept; try --regime rehearsal, or a larger ratio or buffer."
+        )
 
 
 def lines(old: dict[str, Any], most: int = 12) -> list[str]:
