@@ -8,13 +8,20 @@ to `families.json`, no longer does.
     python benchmarks/families.py --only resnet eva  some
     python benchmarks/families.py --update           and write families.json and docs/families.md
                                                      (delete the first to choose members again)
+    python benchmarks/families.py --memory 16        with more memory: larger towers, deeper training
+
+What a family takes is reckoned before it is built: 4 bytes a weight, and 16 more for each that trains (gradient, two
+moments of AdamW, the best epoch's copy). One that needs more than `--memory` is not run: it is named, and what an
+earlier run with more memory found stays in the table, marked so.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
+import resource
 import sys
 import time
 import warnings
@@ -39,10 +46,8 @@ from zoo_core.types import FreezePlan, Phase
 TABLE = Path(__file__).with_suffix(".json")
 DOCUMENT = Path(__file__).parents[1] / "docs" / "families.md"
 SIZES = (64, 96, 128, 160, 192, 224, 256)
-MAX_PARAMETERS = 4_000_000_000
-"""Float32 weights, gradients never: up to 16 GB of weights, and activations of five examples."""
-MAX_TRAINED = 500_000_000
-"""Weights, gradients, two moments of AdamW and the best epoch's copy: about 10 GB."""
+MEMORY = 6.0
+"""Gigabytes that a family may take, unless `--memory` says otherwise; the process itself has 1 GB more."""
 
 
 def main() -> int:
@@ -50,12 +55,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="families (timm) or towers (open_clip)")
     parser.add_argument("--update", action="store_true", help="write families.json and docs/families.md")
+    parser.add_argument("--memory", type=float, default=MEMORY, metavar="GB", help="what one family may take")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     before: dict[str, dict[str, Any]] = json.loads(TABLE.read_text()) if TABLE.exists() else {}
     after: dict[str, dict[str, Any]] = {}
     for name in wanted(options.only):
-        after[name] = check(name, before.get(name, {}))
+        after[name] = check(name, before.get(name, {}), options.memory * 1e9)
         if options.update:  # at once: a run that is stopped keeps what it found
             rows = {**before, **after}
             TABLE.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
@@ -88,34 +94,46 @@ def towers(models: list[str]) -> list[str]:
     return list(seen.values())
 
 
-def check(name: str, known: dict[str, Any]) -> dict[str, Any]:
-    """Check one family; returns its row of the table and prints it."""
+def check(name: str, known: dict[str, Any], memory: float) -> dict[str, Any]:
+    """Check one family in so many bytes; returns its row of the table and prints it."""
     start = time.perf_counter()
     library, _, family = name.partition(":")
     row: dict[str, Any] = {}
     try:
         row["model"] = known.get("model") or (smallest(family) if library == "timm" else family)
+        refuse_large(library, row["model"], memory)
         backbone, row["size"] = build(library, row["model"], known.get("size"))
         row["stages"] = [stage.name for stage in backbone.stages]
         row["crossing"] = equal_at_every_cut(backbone)
         row["training"] = equal_in_training(backbone)
-        row["frozen"] = stands_still(backbone)
+        row["frozen"] = stands_still(backbone, memory)
     except Skip as skip:
-        row["skipped"] = row["reason"] = str(skip)
+        found = "stages" in known
+        row = {**known, "kept": str(skip)} if found else {**row, "skipped": str(skip), "reason": str(skip)}
     except ZooError as error:
         row["reason"] = f"{type(error).__name__}: {error}"
     except Exception as error:  # upstream's code may raise anything; one family must not stop the others
         row["reason"] = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-    gc.collect()
+    backbone = None
+    give_back()
     said = (
         row.get("reason")
+        or row.get("kept")
         or f"{len(row['stages'])} stages, tensors at the cuts {row['crossing']}, training {row['training']}"
     )
     print(
-        f"{name:38} {row.get('model', '')} {row.get('size', '')} {time.perf_counter() - start:.1f} s: {said}",
+        f"{name:38} {row.get('model', '')} {row.get('size', '')} {time.perf_counter() - start:.1f} s, "
+        f"most so far {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB: {said}",
         flush=True,
     )
     return row
+
+
+def give_back() -> None:
+    """Free what the last family left: cycles (a traced module knows itself), and the allocator's own store."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class Skip(Exception):
@@ -142,7 +160,6 @@ def smallest(family: str) -> str:
 def build(library: str, model: str, size: int | None) -> tuple[Backbone, int]:
     """The backbone with random weights, at the smallest input it runs with."""
     provider: Any = TimmProvider() if library == "timm" else OpenClipProvider()
-    refuse_large(library, model)
     for side in (
         [size] if size else [*[s for s in SIZES if s < default_size(library, model)], default_size(library, model)]
     ):
@@ -176,7 +193,8 @@ def default_size(library: str, model: str) -> int:
     return int(size if isinstance(size, int) else size[0])
 
 
-def refuse_large(library: str, model: str) -> None:
+def refuse_large(library: str, model: str, memory: float) -> None:
+    """Raise `Skip` for what would not fit; made without memory, on the meta device."""
     card = Card(
         name="t/x",
         provider=library,
@@ -189,9 +207,10 @@ def refuse_large(library: str, model: str) -> None:
     except Exception:  # cannot be made without memory; then try it with
         return
     parameters = sum(p.numel() for p in made.parameters())
-    if parameters > MAX_PARAMETERS:
+    if 4 * parameters > memory:
         raise Skip(
-            f"{parameters / 1e6:.0f} million parameters are over this check's {MAX_PARAMETERS / 1e6:.0f} million"
+            f"{parameters / 1e6:.0f} million parameters are {4 * parameters / 1e9:.1f} GB, more than this run's "
+            f"{memory / 1e9:g} GB"
         )
 
 
@@ -234,11 +253,15 @@ def equal_in_training(backbone: Backbone) -> bool:
     return same(*results)
 
 
-def stands_still(backbone: Backbone) -> list[int]:
-    """Depths at which an epoch of training left every bit of the frozen stages as it was; raises where it did not."""
+def stands_still(backbone: Backbone, memory: float) -> list[int]:
+    """Depths at which an epoch of training left every bit of the frozen stages as it was; raises where it did not.
+
+    Those that would take more memory are left out.
+    """
     count = len(backbone.stages)
     sizes = [stage.parameters for stage in backbone.info()]
-    depths = [d for d in sorted({1, count // 2, count - 1, count} - {0}) if sum(sizes[d:]) <= MAX_TRAINED]
+    free = memory - 4 * sum(sizes)
+    depths = [d for d in sorted({1, count // 2, count - 1, count} - {0}) if 16 * sum(sizes[d:]) <= free]
     for depth in depths:
         before, whole = backbone.digest(depth), backbone.digest()
         x = torch.randn(4, *backbone.card.input.size, generator=torch.Generator().manual_seed(depth))
@@ -285,6 +308,9 @@ def summary(rows: dict[str, dict[str, Any]]) -> str:
     other = [name for name, row in good.items() if not row["training"]]
     if other:
         lines.append(f"  in training mode other random numbers than upstream: {', '.join(other)}")
+    kept = [name for name, row in good.items() if "kept" in row]
+    if kept:
+        lines.append(f"  too large for this run's memory, as an earlier one with more found them: {', '.join(kept)}")
     lines.append("  one epoch of training at up to four depths each: every frozen bit stood still")
     return "\n".join(lines)
 
