@@ -20,8 +20,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from zoo_core.card import Card, Facet, Input, Mark, Openness, Source
+from zoo_core.card import Card, Facet, Input, Mark, Openness, Source, TextInput
 from zoo_core.files import read_json
+from zoo_core.from_folders import TEXT_TOWER, text_input
 from zoo_core.layers import read_entries, write_shipped
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,6 +82,11 @@ DATA: tuple[tuple[Mark, str, dict[str, str]], ...] = (
 WORDS = {w: Facet(mark, licence, name) for mark, licence, part in DATA for ws, name in part.items() for w in ws.split()}
 MARKS: tuple[Mark, ...] = ("open", "restricted", "unknown", "closed")
 
+# where the hub keeps what open_clip calls by its old name
+OWNERS = {"bert-base-uncased": "google-bert/bert-base-uncased"} | {
+    name: f"FacebookAI/{name}" for name in ("roberta-base", "xlm-roberta-base", "xlm-roberta-large")
+}
+
 # pip-installable files of timm's architectures, under other tensor names.
 LITE = (
     ("579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 18826032),
@@ -103,7 +109,10 @@ def all_cards() -> Iterator[Card]:
 
     for name in timm.list_models(pretrained=True):
         yield timm_card(name, timm.get_pretrained_cfg(name))
-    yield from (clip_card(model, tag) for model, tag in open_clip.list_pretrained())
+    for model, tag in open_clip.list_pretrained():
+        card = clip_card(model, tag)
+        yield card
+        yield text_card(card)
 
 
 def timm_card(name: str, cfg: Any) -> Card:
@@ -141,7 +150,7 @@ def timm_card(name: str, cfg: Any) -> Card:
 
 
 def clip_card(model: str, tag: str) -> Card:
-    """The card of one (model, tag) of open_clip; its features are the image tower's."""
+    """The card of the image tower of one (model, tag) of open_clip."""
     import open_clip
     from open_clip.constants import HF_WEIGHTS_NAME
     from open_clip.pretrained import _get_safe_alternatives, get_pretrained_cfg
@@ -178,6 +187,17 @@ def clip_card(model: str, tag: str) -> Card:
         openness=Openness(Facet("open", "MIT", "open_clip"), weights_facet(licence), data_facet(tag)),
         notes=" ".join(filter(None, notes)),
     )
+
+
+def text_card(card: Card) -> Card:
+    """The text tower beside an image tower of open_clip: `NAME/text`, of the same file."""
+    import open_clip
+
+    about = open_clip.get_model_config(card.architecture)["text_cfg"]
+    hub = about.get("hf_tokenizer_name", "")
+    given = text_input(about, f"hf:{OWNERS.get(hub, hub)}/tokenizer.json")
+    name = card.name + TEXT_TOWER
+    return replace(card, name=name, modality="text", input=Input(), text=TextInput(**given))
 
 
 def plugin_of(architecture: str, tag: str) -> str:
@@ -222,24 +242,45 @@ def measure(card: Card) -> Measured:
     """Build the headless backbone without memory (meta device) and look at it."""
     import torch
 
-    from zoo_core.open_clip_provider import image_tower, tower_levels
+    with torch.device("meta"), torch.no_grad():
+        model, places, blank = towers(card) if card.provider == "clip" else timm_model(card)
+        features = model.eval()(blank)
+    # a level of nothing but the model's own parameters computes nothing: it joins the stage that uses them
+    used = {n: p for n, p in places.items() if card.modality == "text" or "." in n.removeprefix("visual.")}
+    parameters = sum(p.numel() for p in model.parameters())
+    return parameters, features.shape[-1], tuple(name for _, name in sorted(set(used.values())))
+
+
+def timm_model(card: Card) -> tuple[Any, Any, Any]:
+    """A timm model, the places of its tensors, and an input."""
+    import torch
+
     from zoo_core.timm_provider import create, timm_levels
 
-    with torch.device("meta"), torch.no_grad():
-        model = image_tower(card) if card.provider == "clip" else create(card, num_classes=0)
-        places = (tower_levels if card.provider == "clip" else timm_levels)(model)
-        features = model.eval()(torch.zeros(1, *card.input.size))
-    # a level of nothing but the model's own parameters computes nothing: it joins the stage that uses them
-    levels = {place for name, place in places.items() if "." in name.removeprefix("visual.")}
-    return sum(p.numel() for p in model.parameters()), features.shape[-1], tuple(name for _, name in sorted(levels))
+    model = create(card, num_classes=0)
+    return model, timm_levels(model), torch.zeros(1, *card.input.size)
+
+
+def towers(card: Card) -> tuple[Any, Any, Any]:
+    """The same of a tower of open_clip; what an encoder of transformers is like, only its hub says."""
+    import torch
+    from zoo_clip.text import levels, text_tower
+
+    from zoo_core.open_clip_provider import OpenClipProvider, image_tower, tower_levels
+
+    if card.modality == "image":
+        model: Any = image_tower(card)
+        return model, tower_levels(model), torch.zeros(1, *card.input.size)
+    model = text_tower(OpenClipProvider.config(card), card)
+    return model, levels(model), torch.zeros(1, card.text.length, dtype=torch.long)
 
 
 def measurer(failed: list[str]) -> Callable[[Card], Measured]:
     """`measure`, once for each architecture and size; what refuses the meta device is unknown and goes to `failed`."""
-    known: dict[tuple[str, str, tuple[int, ...]], Measured] = {}
+    known: dict[tuple[Any, ...], Measured] = {}
 
     def look(card: Card) -> Measured:
-        key = (card.provider, card.architecture, card.input.size)
+        key = (card.provider, card.architecture, card.modality, card.input.size)
         if key not in known:
             try:
                 known[key] = measure(card)

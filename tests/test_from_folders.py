@@ -96,10 +96,15 @@ def test_open_clip(registry, tmp_path):
     path.write_text(json.dumps(config | {"preprocess_cfg": {"resize_mode": "squash", "size": 128}}))
     card = registry().register("mine/small", folder=folder)
     assert (card.input.crop_mode, card.input.size) == ("squash", (3, 128, 128))
+    text = registry().register("mine/clip/text", folder=folder)
+    assert (text.modality, text.text.length, text.architecture) == ("text", 77, "ViT-S-32-alt")
+    assert text.text.tokenizer == "package:open_clip/bpe_simple_vocab_16e6.txt.gz"
+    assert text.sources == card.sources
     config["model_cfg"]["vision_cfg"]["width"] = 123
     path.write_text(json.dumps(config))
-    with pytest.raises(NotAModelFolder, match="no image tower that the installed open_clip knows"):
-        registry().register("mine/more", folder=folder)
+    odd = registry().register("mine/more", folder=folder)
+    assert odd.config["vision_cfg"]["width"] == 123
+    assert (odd.architecture, odd.stages, odd.parameters) == ("clip", (), 0)
 
 
 def test_transformers(registry, tmp_path):

@@ -233,6 +233,19 @@ def test_no_tokenizer(server, card):
         pull(replace(card, modality="text"))
 
 
+def test_a_tokenizer_from_elsewhere(server, card):
+    """A card may name a tokenizer in another repository: it comes with what lies beside it, as far as that is there."""
+    server.files |= {"lab/words/tokenizer.json": b"{}", "lab/words/tokenizer_config.json": b"{}"}
+    named = replace(card, modality="text", text=replace(card.text, tokenizer="hf:lab/words/tokenizer.json"))
+    assert pull(named).fetched
+    assert locate(Source("hf:lab/words/tokenizer_config.json"))
+    assert not locate(Source("hf:lab/words/config.json"))
+    server.files.pop("lab/words/tokenizer.json")
+    gone = replace(named, text=replace(card.text, tokenizer="hf:lab/other/tokenizer.json"))
+    with pytest.raises(PullFailed, match="there is no such repository"):
+        pull(gone)
+
+
 def test_the_command(server, card, installed, tmp_path):
     """`zoo pull NAME` prints the path on stdout, the digest on stderr; a refusal is one line and exit code 1."""
     (tmp_path / "registry.json").write_text(json.dumps({"schema": 1, "cards": {"lab/net": card.to_json()}}))

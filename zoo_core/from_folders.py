@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from zoo_core.card import Card, Facet, Openness
 from zoo_core.errors import BadCard, NotAModelFolder, ZooError, shown
@@ -22,15 +22,18 @@ from zoo_core.layers import Registry
 from zoo_core.registering import weights_facet
 from zoo_core.weights import local_source
 
+TEXT_TOWER = "/text"
+"""Ends the name of a text tower, whose image tower has the name before it."""
 _TIMM_ARGUMENTS = {"num_classes", "in_chans", "global_pool", "img_size"}
 _CLIP_MODES = {"shortest": "center", "squash": "squash", "longest": "border"}
 _NO_LICENCE = ("", "other", "unknown")
 
 
-def card_of_folder(folder: Path, base: Card, registry: Registry, *, sized: bool, liked: bool) -> Card:
+def card_of_folder(folder: Path, name: str, base: Card, registry: Registry, *, sized: bool, liked: bool) -> Card:
     """The card of a folder's weights; what `base` states goes before what the folder says.
 
     Args:
+        name: that it will have; of open_clip's folders one that ends in `/text` is the text tower.
         base: from the user: perhaps a provider, an architecture, or all of another card.
         registry: where a card of the same architecture tells provider and package.
         sized: the user gave the input's size.
@@ -44,7 +47,8 @@ def card_of_folder(folder: Path, base: Card, registry: Registry, *, sized: bool,
         raise NotAModelFolder(f"{folder} is no folder. For a single file type: zoo register NAME --weights {folder}")
     if (folder / "open_clip_config.json").is_file():
         names: tuple[str, ...] = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-        found = _read(folder / "open_clip_config.json", partial(_open_clip, any_tower=bool(base.architecture)))
+        reader = partial(_open_clip, tower="text" if name.endswith(TEXT_TOWER) else "vision", named=base.architecture)
+        found = _read(folder / "open_clip_config.json", reader)
     elif (folder / "config.json").is_file():
         names = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
         found = _read(folder / "config.json", _timm_or_transformers)
@@ -66,10 +70,10 @@ def card_of_folder(folder: Path, base: Card, registry: Registry, *, sized: bool,
         input=spec,
         sources=(local_source(files[0]),),
     )
-    if found.modality == "text":
+    if found.provider == "text":
         code = Facet("open", "Apache-2.0", "transformers")
         return replace(card, openness=Openness(code, weights_facet(stated_licence(folder))))
-    kin = base if liked else _kin(replace(card, provider=base.provider), registry) or card
+    kin = base if liked else card if card.config else _kin(replace(card, provider=base.provider), registry) or card
     if not kin.provider:
         raise NotAModelFolder(
             f"{folder} is of the architecture {shown(card.architecture)}, which no card has. Add --like CARD, or "
@@ -133,31 +137,43 @@ def _timm(config: dict[str, Any], folder: Path) -> Card:
     return replace(card, openness=Openness(weights=weights_facet(_licence(about.get("license")))))
 
 
-def _open_clip(config: dict[str, Any], folder: Path, any_tower: bool) -> Card:
-    """What open_clip's `save_for_hf` wrote; it does not name the model, whose configuration is looked up."""
+def _open_clip(config: dict[str, Any], folder: Path, tower: Literal["vision", "text"], named: str) -> Card:
+    """What open_clip's `save_for_hf` wrote; a model that open_clip does not have by name brings its configuration."""
     model, view = config.get("model_cfg"), config.get("preprocess_cfg") or {}
-    if not isinstance(model, dict) or not isinstance(model.get("vision_cfg"), dict) or not isinstance(view, dict):
-        raise NotAModelFolder(f"{folder / 'open_clip_config.json'}: expected model_cfg with vision_cfg.")
-    names = [name for name, known in _open_clip_models() if _tower(known) == _tower(model)]
-    if not names and not any_tower:
-        raise NotAModelFolder(
-            f"{folder} is no image tower that the installed open_clip knows. Add --architecture NAME."
-        )
-    side = view.get("size") or model["vision_cfg"].get("image_size", 224)
-    size = [side, side] if isinstance(side, int) else list(side)
-    entry = {
-        "provider": "clip",
-        "package": "zoo-clip",
-        "architecture": names[0] if names else "unknown",
-        "input": {
+    both = isinstance(model, dict) and all(isinstance(model.get(part), dict) for part in ("vision_cfg", "text_cfg"))
+    if not isinstance(model, dict) or not both or not isinstance(view, dict):
+        raise NotAModelFolder(f"{folder / 'open_clip_config.json'}: expected model_cfg with vision_cfg and text_cfg.")
+    same = [(name, theirs) for name, theirs in _open_clip_models() if _tower(theirs, tower) == _tower(model, tower)]
+    whole = [name for name, theirs in same if _tower(theirs, "vision") == _tower(model, "vision")]
+    known = named or next(iter([*whole, *(name for name, _ in same)]), "")
+    entry: dict[str, Any] = {"provider": "clip", "package": "zoo-clip", "architecture": known or folder.name}
+    entry |= {} if known else {"config": model}
+    if tower == "text":
+        entry |= {"modality": "text", "text": text_input(model["text_cfg"])}
+    else:
+        side = view.get("size") or model["vision_cfg"].get("image_size", 224)
+        size = [side, side] if isinstance(side, int) else list(side)
+        entry["input"] = {
             "size": [3, *size],
             "interpolation": "bilinear" if view.get("interpolation") == "bilinear" else "bicubic",
             "crop": 1.0,
             "crop_mode": _CLIP_MODES.get(view.get("resize_mode", "shortest"), "center"),
             **{key: view[key] for key in ("mean", "std") if key in view},
-        },
-    }
+        }
     return _card(entry, folder / "open_clip_config.json")
+
+
+def text_input(about: Mapping[str, Any], hub: str = "") -> dict[str, Any]:
+    """How a text tower of open_clip reads texts: `text_cfg` as a card has it.
+
+    Args:
+        hub: where `tokenizer.json` is, for tokenizers of transformers; without it, beside the weights.
+    """
+    pooling = {"mean_pooler": "mean", "cls_pooler": "cls"}.get(about.get("hf_pooler_type", ""), "last")
+    found: dict[str, Any] = {"length": about.get("context_length", 77), "pooling": pooling}
+    if not about.get("hf_tokenizer_name"):
+        return found | {"tokenizer": "package:open_clip/bpe_simple_vocab_16e6.txt.gz"}
+    return found | ({"tokenizer": hub} if hub else {})
 
 
 def _transformers(config: dict[str, Any]) -> Card:
@@ -179,7 +195,8 @@ def _kin(card: Card, registry: Registry) -> Card | None:
         return card
     base = card.architecture.partition(".")[0]
     for name, entry in registry.plain(problems=[]):
-        if card.architecture and entry.get("architecture") in (card.architecture, base):
+        alike = entry.get("modality", "image") == card.modality
+        if alike and card.architecture and entry.get("architecture") in (card.architecture, base):
             try:
                 return registry.get(name)
             except ZooError:
@@ -197,10 +214,12 @@ def _open_clip_models() -> Iterator[tuple[str, dict[str, Any]]]:
                 yield path.stem, config
 
 
-def _tower(config: dict[str, Any]) -> tuple[Any, ...]:
-    """What makes the image tower: two models that share it are the same backbone."""
-    vision = {key: value for key, value in config["vision_cfg"].items() if key != "timm_model_pretrained"}
-    return config.get("embed_dim"), vision, bool(config.get("quick_gelu", False))
+def _tower(config: dict[str, Any], tower: Literal["vision", "text"]) -> tuple[Any, ...]:
+    """What makes a tower: two models that share it are the same backbone."""
+    aside = ("timm_model_pretrained", "hf_model_pretrained")
+    about = {key: value for key, value in config.get(f"{tower}_cfg", {}).items() if key not in aside}
+    own = tower == "text" and bool(config.get("custom_text"))
+    return config.get("embed_dim"), about, bool(config.get("quick_gelu", False)), own
 
 
 def stated_licence(folder: Path) -> str:

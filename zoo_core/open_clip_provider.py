@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from zoo_core.errors import BadCard, WeightsMismatch, near
+from zoo_core.errors import BadCard, WeightsMismatch, near, shown
 from zoo_core.timm_provider import Weights, from_patterns, levels_by, stages_of, timm_levels
 
 if TYPE_CHECKING:
@@ -24,6 +25,37 @@ _OWN_GROUPS = {
 
 class OpenClipProvider:
     """Loads the image tower of any open_clip model as a chain of stages, up to the shared embedding."""
+
+    @staticmethod
+    def config(card: Card) -> dict[str, Any]:
+        """open_clip's configuration of both towers: its own of that name, or the one that the card brings.
+
+        Raises:
+            BadCard: open_clip has no such model.
+        """
+        import open_clip
+
+        found = dict(card.config) or open_clip.get_model_config(card.architecture)
+        if found is None:
+            known = open_clip.list_models()
+            raise BadCard(
+                f"open_clip {open_clip.__version__} has no model {card.architecture!r}. "
+                f"{near(card.architecture, known)}"
+            )
+        return dict(found)
+
+    @staticmethod
+    def made(build: Callable[..., Any], card: Card, *arguments: Any) -> Any:
+        """What one of open_clip's builders makes of a configuration, which a stranger may have written.
+
+        Raises:
+            BadCard: it is none of open_clip's.
+        """
+        try:
+            return build(*arguments)
+        except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise BadCard(f"{card.name}: its configuration is none of open_clip's: {lines[0]}") from error
 
     def load(self, card: Card, weights: Weights | None) -> Backbone:
         """Build the backbone of a card; `architecture` is open_clip's model name, e.g. `ViT-B-32`.
@@ -54,16 +86,14 @@ class OpenClipProvider:
 
 def image_tower(card: Card) -> Any:
     """The model's image tower alone, its tensors named as in the whole model: `visual.…`."""
-    import open_clip
+    import timm
     from open_clip.model import _build_vision_tower
     from torch import Tensor, nn
 
-    config = open_clip.get_model_config(card.architecture)
-    if config is None:
-        known = open_clip.list_models()
-        raise BadCard(
-            f"open_clip {open_clip.__version__} has no model {card.architecture!r}. {near(card.architecture, known)}"
-        )
+    config = OpenClipProvider.config(card)
+    inner = config["vision_cfg"].get("timm_model_name")
+    if inner and not timm.is_model(inner):
+        raise BadCard(f"{card.name}: timm {timm.__version__} has no architecture {shown(inner)} for the image tower.")
 
     class ImageTower(nn.Module):
         """`encode_image` of the whole model."""
@@ -73,7 +103,8 @@ def image_tower(card: Card) -> Any:
             vision = {**config["vision_cfg"], "timm_model_pretrained": False}
             if card.input.size[1] != vision.get("image_size", 224):
                 vision["image_size"] = card.input.size[1]
-            self.visual = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
+            quick = config.get("quick_gelu", False)
+            self.visual = OpenClipProvider.made(_build_vision_tower, card, config["embed_dim"], vision, quick)
 
         def forward(self, x: Tensor) -> Tensor:
             features = self.visual(x)

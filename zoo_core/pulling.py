@@ -41,7 +41,8 @@ def pull(card: Card, console: Console | None = None) -> Pulled:
 
     A download that breaks off is taken up where it stopped, by this pull or by the next. Where the card states no
     digest, the first pull records the one that came: from then on it is expected. With the weights of a model of
-    texts comes its `tokenizer.json`, and its `config.json` where the repository has one.
+    texts comes its `tokenizer.json`, and its `config.json` where the repository has one. A tokenizer that the card
+    names elsewhere comes with what describes it.
 
     Raises:
         ClosedModel: nobody can load it.
@@ -53,9 +54,13 @@ def pull(card: Card, console: Console | None = None) -> Pulled:
     console = console or Console()
     pulled = _weights(card, console)
     if card.modality == "text":
-        _fetch_beside(card, tokenizer_of(card, pulled.source))
-        with suppress(NotOnHub):  # it is only compared with the card, which says all that is needed
-            _fetch_beside(card, _beside(pulled.source, "config.json"))
+        tokenizer = tokenizer_of(card, pulled.source)
+        _fetch_beside(card, tokenizer)
+        elsewhere = tokenizer if card.text.tokenizer else None
+        described = ("config.json", "tokenizer_config.json") if elsewhere else ("config.json",)
+        for name in described:
+            with suppress(NotOnHub):  # a `config.json` is only compared with the card, which says all that is needed
+                _fetch_beside(card, _beside(elsewhere or pulled.source, name))
     return pulled
 
 

@@ -77,7 +77,7 @@ def register(
     elif folder is not None:
         from zoo_core.from_folders import card_of_folder
 
-        card = card_of_folder(Path(folder), base, registry, sized=size is not None, liked=like is not None)
+        card = card_of_folder(Path(folder), name, base, registry, sized=size is not None, liked=like is not None)
     else:
         mapping: Literal["by-name", "by-order"] = "by-order" if by_order else "by-name"
         source = local_source(Path(str(weights)), mapping)

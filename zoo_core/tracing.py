@@ -43,7 +43,7 @@ def trace_stages(
 
     Args:
         stage_of: (level, stage name) of every parameter and buffer.
-        example: any input [B, ...]; sizes are taken from it, values are not.
+        example: any input [B, ...]; sizes are taken from it, values are not (of whole numbers the largest is).
         leaf_modules: module classes that are never traced into.
         autowrap: functions that are never traced into.
 
@@ -86,6 +86,14 @@ class _Tracer(fx.Tracer):
     ):
         super().__init__(autowrap_functions=functions, param_shapes_constant=True)
         self.owners, self.leaves, self.tuples = owners, leaves, tuples
+        self.traces_buffers = False
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        """An attribute of a module: parameters are traced values, buffers where a plain trace has failed."""
+        buffer = isinstance(attr_val, Tensor) and not isinstance(attr_val, nn.Parameter)
+        if self.traces_buffers and buffer and id(attr_val) in self.owners:
+            return self.create_proxy("get_attr", self.owners[id(attr_val)][0], (), {})
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, self.leaves) or len({self.owners[id(t)][1] for t in tensors_of(m)}) <= 1
@@ -168,7 +176,7 @@ def _verify(model: nn.Module, stages: Sequence[Stage], pair: tuple[Tensor, Tenso
             _keep_inputs(stage.module, written)
         for a, b in zip(flat(few), flat(many), strict=True):
             if not torch.allclose(
-                a.float(), b[: len(a)].float(), rtol=0.1, atol=0.01 * float(b.abs().max()), equal_nan=True
+                a.float(), b[: len(a)].float(), rtol=0.1, atol=0.01 * float(b.float().abs().max()), equal_nan=True
             ):
                 raise NotAChain(f"the values after stage {stage.name} do not have the examples on their first axis.")
     expected = flat(model(large.clone()))
@@ -190,7 +198,11 @@ def _trace(tracer: _Tracer, model: nn.Module) -> fx.Graph:
     _, *more = signature(model.forward).parameters.values()
     defaults = {p.name: p.default for p in more if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)}
     try:
-        graph = tracer.trace(model, concrete_args=defaults)
+        try:
+            graph = tracer.trace(model, concrete_args=defaults)
+        except TypeError:  # a buffer sliced by a traced size: then buffers are traced values, too
+            tracer.traces_buffers = True
+            graph = tracer.trace(model, concrete_args=defaults)
     except Exception as error:  # whatever the model's own code raises on a traced value
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise NotAChain(
@@ -201,7 +213,27 @@ def _trace(tracer: _Tracer, model: nn.Module) -> fx.Graph:
         for user in reversed(_users(node)):
             graph.erase_node(user)
         graph.erase_node(node)
+    _name_types(model, graph)
     return graph
+
+
+def _name_types(model: nn.Module, graph: fx.Graph) -> None:
+    """Write a parameter's type down where code asks for it: that is no use of the parameter."""
+    for node in [n for n in graph.nodes if n.target is getattr and n.args[1] == "dtype"]:
+        tensor = node.args[0]
+        if tensor.op != "get_attr":
+            continue
+        owner, _, name = str(tensor.target).rpartition(".")
+        found = getattr(model.get_submodule(owner), name).dtype
+
+        def known(arg: fx.Node, node: fx.Node = node, found: torch.dtype = found) -> Any:
+            return found if arg is node else arg
+
+        for user in list(node.users):
+            user.args, user.kwargs = fx.map_arg(user.args, known), fx.map_arg(user.kwargs, known)
+        graph.erase_node(node)
+        if not tensor.users:
+            graph.erase_node(tensor)
 
 
 def _users(node: fx.Node) -> list[fx.Node]:
@@ -214,8 +246,11 @@ def _users(node: fx.Node) -> list[fx.Node]:
 
 def _two_batches(example: Tensor) -> tuple[Tensor, Tensor]:
     """2 and 3 examples like `example`; the first two are the same."""
-    generator = torch.Generator().manual_seed(0)
-    large = torch.randn(3, *example.shape[1:], generator=generator).to(example)
+    generator, shape = torch.Generator().manual_seed(0), (3, *example.shape[1:])
+    if example.is_floating_point():
+        large = torch.randn(shape, generator=generator).to(example)
+    else:
+        large = torch.randint(int(example.max()) + 1, shape, generator=generator).to(example)
     return large[:2].clone(), large
 
 

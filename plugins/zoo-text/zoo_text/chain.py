@@ -236,7 +236,7 @@ def stages_of(model: nn.Module, causal: bool, pooling: Pooling) -> tuple[Whole, 
     """
     upstream = Upstream(model, causal)
     path = upstream.path.split(".")
-    names = _beside(model, path)
+    names = beside(model, path)
     after = [name for name in names if name in upstream.after]
     front = Front(upstream, [model.get_submodule(name) for name in names if name not in after])
     end = End(upstream, pooling, [model.get_submodule(name) for name in after])
@@ -276,11 +276,11 @@ def _with_blocks(model: nn.Module, path: list[str], blocks: nn.ModuleList) -> nn
     return twin
 
 
-def _beside(model: nn.Module, path: list[str]) -> list[str]:
+def beside(model: nn.Module, path: list[str]) -> list[str]:
     """Names of the modules beside the way to the blocks."""
     found = [name for name, _ in model.named_children() if name != path[0]]
     if len(path) > 1:
-        found += [f"{path[0]}.{name}" for name in _beside(model.get_submodule(path[0]), path[1:])]
+        found += [f"{path[0]}.{name}" for name in beside(model.get_submodule(path[0]), path[1:])]
     return found
 
 

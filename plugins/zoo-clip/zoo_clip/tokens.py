@@ -1,0 +1,119 @@
+"""The reader of texts: from a file to open_clip's own token ids, at the one length that the tower has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from zoo_core import BadOption, Source, TextInput, WeightsMissing, texts, weights
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Texts as ids [L], made by open_clip's tokenizer of that model; what is longer loses its end.
+
+    Attributes:
+        spec: the card's preprocessing.
+        source: of the tokenizer: open_clip's own table of byte pairs, or a `tokenizer.json` with what lies beside it.
+        card: name of the card, for errors.
+        about_text: `text_cfg` of open_clip's configuration, which says how texts are cleaned.
+    """
+
+    one_size: ClassVar[bool] = True
+    spec: TextInput
+    source: Source | None
+    card: str
+    about_text: Mapping[str, Any] = field(hash=False)
+
+    def about(self) -> dict[str, Any]:
+        options = {key: self.about_text.get(key) for key in ("tokenizer_kwargs", "tokenizer_mode")}
+        found = {"decoder": texts.VERSION, "tokenizer": _digest(self.file), "options": options}
+        return found | {"text": {k: v for k, v in asdict(self.spec).items() if k != "tokenizer"}}
+
+    def read(self, path: str, row: str = "") -> Tensor:
+        return self.encode([texts.decode(path)])[0].int()
+
+    def encode(self, words: Sequence[str]) -> Tensor:
+        """Texts that are no files, to ids [N, L]."""
+        ids: Tensor = self._tokenizer(list(words))
+        return ids
+
+    def stack(self, rows: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(rows))
+
+    def groups(self, value: Any) -> list[tuple[list[int], Any]]:
+        first = value[0] if isinstance(value, tuple) else value
+        return [(list(range(len(first))), value)]
+
+    def widen(self, value: Any) -> Any:
+        return value
+
+    def trim(self, value: Any) -> Any:
+        return value
+
+    def to_input(self, raw: Tensor, device: torch.device) -> Tensor:
+        """The 64-bit integers that upstream takes."""
+        return raw.to(device).long()
+
+    def blank(self, count: int) -> Tensor:
+        """One token again and again."""
+        return torch.full((count, self.spec.length), 3)
+
+    def varied(self, policy: str, seed: int) -> Tokens:
+        raise BadOption(f"--augment {policy} is for images; leave it out for texts.")
+
+    def fitted(self, paths: Sequence[str]) -> tuple[Tokens, list[str]]:
+        return self, [f"texts are read up to {self.spec.length} tokens; longer ones lose their ends"]
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restored(self, state: Mapping[str, Any]) -> Tokens:
+        return self
+
+    @property
+    def file(self) -> Path:
+        """The tokenizer's file.
+
+        Raises:
+            WeightsMissing: it is not on this machine.
+        """
+        path = weights.locate(self.source) if self.source else None
+        if path is None:
+            where = self.source.uri if self.source else "its card names none"
+            raise WeightsMissing(
+                f"the tokenizer of {self.card} ({where}) is not on this machine. Type: zoo pull {self.card}, "
+                "or put its tokenizer.json and tokenizer_config.json beside the weights."
+            )
+        return path
+
+    @property
+    def _tokenizer(self) -> Any:
+        options = self.about_text.get("tokenizer_kwargs") or {}
+        mode = self.about_text.get("tokenizer_mode")
+        return _made(self.file, self.spec.length, mode, json.dumps(options, sort_keys=True))
+
+
+@cache
+def _made(path: Path, length: int, mode: str | None, options: str) -> Any:
+    """open_clip's tokenizer: its own byte pairs, or transformers' from the folder of a `tokenizer.json`."""
+    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+
+    if path.name != "tokenizer.json":
+        return SimpleTokenizer(str(path), context_length=length, **json.loads(options))
+    return HFTokenizer(
+        str(path.parent), context_length=length, tokenizer_mode=mode, local_files_only=True, **json.loads(options)
+    )
+
+
+@cache
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
