@@ -97,7 +97,7 @@ def lines(old: dict[str, Any], most: int = 12) -> list[str]:
         f"{old['n_test']} test examples: {old['before']:.3f} before, {old['after']:.3f} after; "
         f"retention {_share(old['retention'], old['retention_ci'])}, forgetting {_share(change, old['forgetting_ci'])}",
         old["how"],
-        *([old["correction"]] if old["correction"] else []),
+        *filter(None, [old.get("correction")]),
         price,
     ]
     if old["within_old"] - old["after"] > 0.005:

@@ -165,3 +165,17 @@ def print_difference(a: Run, b: Run, found: Difference) -> None:
 
 def _asked(value: Any) -> str:
     return "-" if value is None else str(value)
+
+
+def print_tried(found: Mapping[str, Any], out: Path) -> None:
+    """Regimes side by side: what each kept of the old task, what it learnt of the new one, and its price."""
+    rows = []
+    for row in found["runs"]:
+        old, new, seconds = row["old"], row["new"], row["seconds"]
+        kept = (_number(old["after"], old["after_ci"]), _number(old["retention"]), _number(old["forgetting"]))
+        rows.append((row["regime"], *kept, _number(new["accuracy"], new["accuracy_ci"]), f"{seconds['total']:.1f} s"))
+    click.echo("\nBoth test sides, looked at once by each run:")
+    table(("regime", "old task (95 % interval)", "retention", "forgetting", "new task", "time"), rows)
+    before = next((row["old"]["before"] for row in found["runs"] if row["old"]["before"] is not None), None)
+    click.echo(f"\nThe old model had {before:.3f} on the old task." if before is not None else "\nNo old data at hand.")
+    click.echo(f"Runs      {out}/; each report.html shows all of them")

@@ -9,6 +9,8 @@ import click
 
 from zoo_core.cli.common import as_json, each, emit, installed, registry, registry_option
 from zoo_core.errors import BadOption
+from zoo_core.layers import Registry
+from zoo_core.plugins import Plugins
 from zoo_core.recipe import Recipe, field_names
 
 REQUEST_OPTIONS = (
@@ -16,7 +18,7 @@ REQUEST_OPTIONS = (
     click.option("-b", "--backbone", help="Card name; see zoo list."),
     click.option("--freeze", help="Freeze strategy, e.g. head-only, last:2, full; see zoo strategies."),
     click.option("--head", help="Head, e.g. linear."),
-    click.option("--regime", help="Data regime, e.g. new-only."),
+    click.option("--regime", help="Data regime, e.g. new-only; several with commas make a run of each."),
     click.option("--columns", help="A table's columns, such as path=file,label=class; guessed where not given."),
     click.option(
         "--task",
@@ -94,6 +96,7 @@ def finetune_command(
       zoo finetune --recipe runs/photos-last-1a2b3c4d/recipe.toml --set seed=1
       zoo finetune photos/ -b cnn/tf_efficientnet_lite0.in1k --freeze auto --prefer speed
       zoo finetune photos/ -b cnn/tf_efficientnet_lite0.in1k --freeze full --dry-run
+      zoo finetune birds/ -b mine/mammals --old mammals/ --regime new-only,rehearsal,lwf
       zoo finetune --resume runs/photos-last-1a2b3c4d
     """
     if resume:
@@ -103,27 +106,44 @@ def finetune_command(
     plugins = installed()
     cards = registry(plugins, registry_file)
 
-    from zoo_core import engine
+    from zoo_core import engine, tried
     from zoo_core.console import Terminal
 
-    if dry_run:
-        from zoo_core.cli.plan import report_of, say_costs
+    folder = out or Path("runs") / recipe.run_name
+    several = tried.regimes_of(recipe.regime, plugins)
+    if len(several) > 1 and not dry_run:
+        from zoo_core.cli.figures import print_tried
 
-        preview = engine.prepare(recipe, cards, plugins, Terminal())
-        engine.say_plan(preview, Terminal())
-        report = report_of(recipe, preview)
-        say_costs(report, Terminal())
-        emit(report) if as_json else click.echo(recipe.to_toml(), nl=False)
+        found = tried.told(tried.try_each(recipe, cards, plugins, folder, Terminal(), force), plugins)
+        emit(found) if as_json else print_tried(found, folder)
         return
-    run = engine.finetune(
-        recipe, cards, plugins, out or Path("runs") / recipe.run_name, console=Terminal(), force=force
-    )
+    if dry_run:
+        reports = [_previewed(recipe.with_values(regime=regime), plugins, cards, as_json) for regime in several]
+        if as_json:
+            emit(reports if len(several) > 1 else reports[0])
+        return
+    run = engine.finetune(recipe, cards, plugins, folder, console=Terminal(), force=force)
     if as_json:
         emit(run.summary)
         return
     from zoo_core.cli.figures import print_run
 
     print_run(run)
+
+
+def _previewed(recipe: Recipe, plugins: Plugins, cards: Registry, quiet: bool) -> dict[str, Any]:
+    """What a recipe would do, said; and the recipe on stdout, unless the report itself is wanted there."""
+    from zoo_core import engine
+    from zoo_core.cli.plan import report_of, say_costs
+    from zoo_core.console import Terminal
+
+    preview = engine.prepare(recipe, cards, plugins, Terminal())
+    engine.say_plan(preview, Terminal())
+    report = report_of(recipe, preview)
+    say_costs(report, Terminal())
+    if not quiet:
+        click.echo(recipe.to_toml(), nl=False)
+    return report
 
 
 def resumed(run: Path, out: Path | None, force: bool, options: dict[str, Any]) -> tuple[Recipe, Path]:
