@@ -143,7 +143,7 @@ def _fashion(folder: Path) -> Iterator[Image]:
     """The first 10,000 of its training images and 5,000 of its test images: nobody here takes more."""
     names = ("top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
     for side, stem, count in (("train", "train", 10_000), ("test", "t10k", 5_000)):
-        found = [_idx(path, count) for path in _debian("dataset-fashion-mnist", folder, f"**/{stem}-*.gz")]
+        found = [_idx(path, count) for path in debian("dataset-fashion-mnist", folder, f"**/{stem}-*.gz")]
         labels, pixels = sorted(found, key=lambda array: array.ndim)
         yield from _pictures(folder / side, pixels, [f"{n} {names[n]}" for n in labels], side)
 
@@ -151,21 +151,26 @@ def _fashion(folder: Path) -> Iterator[Image]:
 def _stamps(folder: Path) -> Iterator[Image]:
     """Cut-out pictures, laid on white."""
     seen = set()
-    for path in _debian("tuxpaint-stamps-default", folder, "**/stamps/*/**/*.png"):
+    for path in debian("tuxpaint-stamps-default", folder, "**/stamps/*/**/*.png"):
         kinds = set(path.parts) & set(STAMPS)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if len(kinds) != 1 or path.stem.endswith("_mirror") or digest in seen:
             continue
         seen.add(digest)
-        out = folder / "images" / f"{digest[:16]}.png"
-        if not out.exists():
-            out.parent.mkdir(parents=True, exist_ok=True)
-            cut = Picture.open(path).convert("RGBA")
-            side = max(cut.size)
-            square = Picture.new("RGBA", (side, side), "white")
-            square.alpha_composite(cut, ((side - cut.width) // 2, (side - cut.height) // 2))
-            square.convert("RGB").resize((160, 160), Picture.Resampling.LANCZOS).save(out)
-        yield Image(str(out), kinds.pop())
+        yield Image(str(on_white(path, folder / "images")), kinds.pop())
+
+
+def on_white(path: Path, folder: Path) -> Path:
+    """A cut-out picture in the middle of a white square, as a file of its own named by its content."""
+    out = folder / f"{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.png"
+    if not out.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        cut = Picture.open(path).convert("RGBA")
+        side = max(cut.size)
+        square = Picture.new("RGBA", (side, side), "white")
+        square.alpha_composite(cut, ((side - cut.width) // 2, (side - cut.height) // 2))
+        square.convert("RGB").resize((160, 160), Picture.Resampling.LANCZOS).save(out)
+    return out
 
 
 SETS: dict[str, Callable[[Path], Iterator[Image]]] = {
@@ -196,7 +201,7 @@ def _idx(path: Path, count: int) -> np.ndarray:
     return array[:count]
 
 
-def _debian(package: str, folder: Path, pattern: str) -> list[Path]:
+def debian(package: str, folder: Path, pattern: str) -> list[Path]:
     """Files of a Debian package, unpacked into a folder."""
     unpacked = folder / "package"
     if not unpacked.exists():
