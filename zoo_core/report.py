@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo_core import answered as answers
-from zoo_core import curves, gallery, learning_curve, resolution
+from zoo_core import curves, gallery, learning_curve, resolution, trade_off
 from zoo_core.card import is_permissive
 from zoo_core.errors import ZooError, printable
 from zoo_core.files import read_json, write_text
@@ -82,7 +82,7 @@ def facts(run: Run, summary: Mapping[str, Any], places: Mapping[str, str]) -> di
             *curves.calibration(run, found),
             *curves.numbers(run, found),
         ],
-        "tried": _tried(run),
+        "tried": trade_off.beside(run),
         "confusion": curves.confusion(run, found),
         "by_class": by_class,
         "by_class_figure": figure,
@@ -234,13 +234,6 @@ def _next(run: Run, figure: str, by_class: Sequence[Mapping[str, Any]], shown: P
         {"what": "Use it.", "why": "the same preprocessing, the same labels", "type": f"zoo predict {folder} FILES"}
     )
     return found
-
-
-def _tried(run: Run) -> dict[str, Any] | None:
-    """Other regimes that were tried on the same data."""
-    from zoo_core import tried  # it makes runs, and so imports what imports this
-
-    return tried.beside(run)
 
 
 def _history(run: Run) -> list[dict[str, Any]]:

@@ -113,8 +113,9 @@ def finetune_command(
     several = tried.regimes_of(recipe.regime, plugins)
     if len(several) > 1 and not dry_run:
         from zoo_core.cli.figures import print_tried
+        from zoo_core.trade_off import told
 
-        found = tried.told(tried.try_each(recipe, cards, plugins, folder, Terminal(), force), plugins)
+        found = told(tried.try_each(recipe, cards, plugins, folder, Terminal(), force), plugins)
         emit(found) if as_json else print_tried(found, folder)
         return
     if dry_run:
