@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 FOLDERS := $(patsubst %/pyproject.toml,%,$(PLUGINS))
 
-.PHONY: demo test soak lint install index families science clean
+.PHONY: demo test soak fuzz lint install index families science clean
 
 demo: install  ## fine-tune on real images with real weights
 	$(BIN)/zoo demo
@@ -16,6 +16,9 @@ test: install  ## all tests
 soak: install  ## kill 200 runs at random, and go on from every checkpoint of every way to train (long)
 	SOAK=1 $(BIN)/python -m pytest tests/test_resume.py -k same_bits
 	$(BIN)/python tests/soak.py --kills 200
+
+fuzz: install  ## 10,000 random registry and card files (minutes)
+	$(BIN)/python tests/attacks/fuzz.py
 
 lint: install  ## style and types
 	$(BIN)/ruff check .

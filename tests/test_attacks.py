@@ -1,4 +1,4 @@
-"""Hostile registry files: nothing gets out, nothing ends in a traceback, nothing moves the terminal's cursor."""
+"""Hostile and random registry files: nothing gets out, nothing ends in a traceback or moves the terminal's cursor."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ def test_hostile_registry_files(installed):
     assert wrong == []
     assert totals["files"] == len(rows) > 100
     assert done.returncode == 0, done.stderr
+
+
+def test_fuzzed_registry_files(installed):
+    """Random registry and card files, in every place where zoo reads such files: cards or one clean line each."""
+    command = [sys.executable, str(RUN.with_name("fuzz.py")), "100"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["files"] >= 100
+    assert found["cards_read"] > 10 < found["refusals"]
 
 
 def test_the_watch_sees_an_escape(installed, tmp_path):

