@@ -57,10 +57,10 @@ def test_it_is_discriminant_analysis(each):
 
 
 def test_it_knows_how_features_vary():
-    """Where features vary together, it is right far more often than with the features taken as independent."""
+    """Where features vary together, it is right far more often than the nearest class mean."""
     x, y = clouds((200, 200, 200))
-    mine, independent = ((solved(x, y, shrinkage=share).argmax(1) == y.numpy()).mean() for share in (0.0, 1.0))
-    assert mine > independent + 0.1
+    mine, nearest = ((solved(x, y, shrinkage=share).argmax(1) == y.numpy()).mean() for share in (0.0, 1.0))
+    assert mine > nearest + 0.1
 
 
 def test_fewer_examples_than_features():

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class Lda:
     """Linear discriminant analysis on the frozen features, solved at once (Fisher 1936).
 
-    Every class is a Gaussian about its mean, all of one covariance, which is shrunk towards features that vary
-    independently: by the share `shrinkage`, or for 0 by the one that held-out folds of the training data favour
-    (Friedman 1989). `priors=equal` takes no notice of how frequent the classes are in the training data.
+    Every class is a Gaussian about its mean, all of one covariance, which is shrunk towards a round one: by
+    the share `shrinkage`, or for 0 by the one that held-out folds of the training data favour (Friedman 1989).
+    `priors=equal` takes no notice of how frequent the classes are in the training data.
     """
 
     shrinkage: float = 0.0

@@ -26,22 +26,22 @@ class Solved(NamedTuple):
 def solve(features: Tensor, labels: Tensor, classes: int, shrinkage: float, equal: bool) -> Solved:
     """The layer for features [N, D] with labels [N].
 
-    Features are measured in standard deviations within their class, so that shrinking leads to independent ones. A
-    plug-in of estimated Gaussians is far too sure of itself where there are fewer examples than features; so the
-    shrinkage (where it is 0), and a factor on the scores, are those that make examples of held-out folds most probable.
-    A class without examples gets a score that never wins.
+    A plug-in of estimated Gaussians is far too sure of itself where there are fewer examples than features; so the
+    shrinkage (where it is 0), and a factor on the scores, are those that make examples of held-out folds most
+    probable. Features are taken as they come: in units of their own spread, one that hardly varies among the training
+    images would decide alone where it does. A class without examples gets a score that never wins.
     """
     x, y = features.double().cpu(), labels.cpu()
     count = torch.bincount(y, minlength=classes).double()
-    centre, spread = x.mean(0), _spread(x, y, classes)
-    z = (x - centre) / spread
+    centre = x.mean(0)
+    z = x - centre
     axes = torch.linalg.svd(z, full_matrices=False).Vh.T if len(z) < z.shape[1] else None  # exact, and much smaller
     z = z if axes is None else z @ axes
     prior = ((count > 0).double() if equal else count).clamp_min(1e-30)
     prior = (prior / prior.sum()).log()
     share, factor = _chosen(z, y, prior, (shrinkage,) if shrinkage else SHARES)
     weight, bias = gaussians(z, y, classes)(share)
-    weight, bias = factor * (weight if axes is None else weight @ axes.T) / spread, factor * bias + prior
+    weight, bias = factor * (weight if axes is None else weight @ axes.T), factor * bias + prior
     bias = bias - weight @ centre
     return Solved(weight, bias.where(count > 0, bias[count > 0].min() - 1e4), share, factor)
 
@@ -93,12 +93,3 @@ def _within(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor, int]:
     count = torch.bincount(y, minlength=classes)
     means = torch.zeros(classes, x.shape[1], dtype=x.dtype).index_add(0, y, x) / count.clamp_min(1)[:, None]
     return means, x - means[y], max(1, len(x) - int((count > 0).sum()))
-
-
-def _spread(x: Tensor, y: Tensor, classes: int) -> Tensor:
-    """Standard deviation of each feature within the classes; over all examples where classes do not vary."""
-    _, rest, freedom = _within(x, y, classes)
-    spread = (rest.square().sum(0) / freedom).sqrt()
-    if not bool((spread > 0).any()):
-        spread = x.std(0, correction=0)
-    return torch.where(spread > 1e-9 * spread.max(), spread, spread.max().clamp_min(1e-9))
