@@ -128,6 +128,7 @@ class Reader:
     """Everything that reads registry and card files, in one box."""
 
     def __init__(self, box: Path, watch: Watch):
+        from zoo_core import layers
         from zoo_core.entries import entry_path
         from zoo_core.plugins import Plugin, Plugins, discover
 
@@ -143,6 +144,7 @@ class Reader:
             path.parent.mkdir(exist_ok=True)
         provider = type("Provider", (), {"cards": self.places["plugin"], "load": lambda self, card, weights: None})
         shipped = Plugin("fuzz", "zoo-fuzz", "1.0", {"provider": {"fuzz": provider}})
+        layers.index_path = lambda: HERE.parent / "zoo_tiny" / "cards.json"  # the whole index would take an hour
         self.plugins = Plugins((*discover().found, shipped))
         os.environ |= {"ZOO_HOME": str(box / "home"), "ZOO_CACHE": str(box / "cache"), "HOME": str(box / "outside")}
         os.chdir(self.project)
