@@ -13,8 +13,9 @@ demo: install  ## fine-tune on real images with real weights
 test: install  ## all tests
 	$(BIN)/python -m pytest --numprocesses auto
 
-soak: install  ## kill 200 runs at random, and go on from every checkpoint of every way to train (long)
+soak: install  ## kill 200 runs at random, go on from every checkpoint of every way to train, fail every file operation
 	SOAK=1 $(BIN)/python -m pytest tests/test_resume.py -k same_bits
+	SOAK=1 $(BIN)/python -m pytest tests/test_every_operation.py -rP
 	$(BIN)/python tests/soak.py --kills 200
 
 fuzz: install  ## 10,000 random registry and card files (minutes)

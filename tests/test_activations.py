@@ -100,7 +100,7 @@ def test_damaged_shards(tiny, paths, cache, depth):
     again = activations.at(tiny, depth, paths, cache)
     assert again.misses == 30
     assert torch.equal(again.boundary(list(paths)), expected)
-    assert sorted(p.stem for p in cache.rglob("*.damaged")) == sorted(s.stem for s in shards)
+    assert sorted(p.stem for p in cache.rglob("*.damaged")) == sorted(s.name for s in shards)
     assert activations.at(tiny, depth, paths, cache).misses == 0
 
 

@@ -28,6 +28,7 @@ from zoo_core.errors import (
 from zoo_core.files import sha256_file
 from zoo_core.layers import SCHEMA, load_registry
 from zoo_core.registering import publish_card
+from zoo_core.sealed import seal
 from zoo_core.weights import load_backbone, locate, tokenizer_of
 
 WEIGHTS = Path(zoo_tiny.__file__).with_name("tiny.safetensors")
@@ -151,10 +152,10 @@ def test_damage_is_found_before_it_travels(plugins, tmp_path):
 
 
 def edited(stick, change):
-    """Change the cards of a bundle."""
+    """Change the cards of a bundle, and seal them again: a seal keeps no attacker out."""
     data = json.loads((stick / "cards.json").read_text())
     change(data)
-    (stick / "cards.json").write_text(json.dumps(data))
+    (stick / "cards.json").write_text(json.dumps(seal(data)))
 
 
 def _flip(stick):

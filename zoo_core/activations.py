@@ -7,8 +7,6 @@ is stored belongs to the weights as they were published.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,10 +15,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from zoo_core import reading
+from zoo_core import device, reading, upkeep
 from zoo_core.backbone import Backbone, Value
 from zoo_core.console import Console
-from zoo_core.files import write_json
+from zoo_core.files import mark_used, write_json
 from zoo_core.readers import Raw
 from zoo_core.reading import Read, map_examples
 from zoo_core.shelves import LAYOUT, SHARD_BYTES, Kind, Row, Shelf, publish
@@ -184,10 +182,10 @@ def at(
 def shelf_of(backbone: Backbone, kind: Kind, depth: int, folder: Path, numbers: Numbers, views: Views) -> Shelf:
     """The shelf of exactly this computation, its shards opened."""
     about = _about(backbone, kind, depth, numbers, views)
-    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    shelf = Shelf(folder / "activations" / key[:32], kind)
-    if not (shelf.folder / "about.json").exists():
-        write_json(shelf.folder / "about.json", about)
+    shelf = Shelf(folder / "activations" / upkeep.key_of(about), kind)
+    if upkeep.about(shelf.folder) is None:
+        write_json(shelf.folder / upkeep.ABOUT, about)
+    mark_used(shelf.folder / upkeep.ABOUT)
     shelf.refresh()
     return shelf
 
@@ -195,8 +193,8 @@ def shelf_of(backbone: Backbone, kind: Kind, depth: int, folder: Path, numbers: 
 def shallower(backbone: Backbone, depth: int, folder: Path, numbers: Numbers, views: Views) -> list[tuple[int, Shelf]]:
     """(depth, shelf) of what this cut can be carried on from without losing a bit, deepest first."""
     found = []
-    for file in (folder / "activations").glob("*/about.json"):
-        about = json.loads(file.read_text(encoding="utf-8"))
+    for place in (folder / "activations").glob("*"):
+        about = upkeep.about(place) or {}
         if about.get("architecture") == backbone.card.architecture and about["kind"] == "boundary":
             found.append(about["depth"])
     depths = sorted({d for d in found if d < depth}, reverse=True) if numbers.precision == "fp32" else []
@@ -319,7 +317,9 @@ class _Filler:
 
 def _about(backbone: Backbone, kind: Kind, depth: int, numbers: Numbers, views: Views) -> dict[str, Any]:
     """What the rows depend on, and nothing else."""
-    about: dict[str, Any] = {"layout": LAYOUT, "kind": kind} | backbone.reader.about()
+    reader = backbone.reader
+    depends = getattr(reader, "about_raw", reader.about) if kind == "pixels" else reader.about
+    about: dict[str, Any] = {"layout": LAYOUT, "kind": kind} | depends()
     about["depth"] = 0 if kind == "pixels" else depth
     if views.policy != "none":
         about["views"] = asdict(views)
@@ -331,8 +331,7 @@ def _about(backbone: Backbone, kind: Kind, depth: int, numbers: Numbers, views: 
             "precision": numbers.precision,
             "memory": "channels-last",
             "torch": torch.__version__,
-            "cpu": torch.backends.cpu.get_cpu_capability(),
-        }
+        } | device.kernels(device_of(backbone))
     if kind == "boundary":
         about["stored"] = numbers.stored
     return about

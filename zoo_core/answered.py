@@ -41,7 +41,7 @@ def read(run: Run) -> Answered:
     Raises:
         RunDamaged: the file is missing, or no table of this run's classes.
     """
-    path = run.path / "predictions.csv"
+    path = run.file("predictions.csv")
     try:
         with open(path, newline="", encoding="utf-8") as file:
             heading, *rows = list(csv.reader(file))

@@ -6,7 +6,6 @@ trusts nothing in it: cards are read strictly, weights are looked up by digest a
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,9 +16,10 @@ from zoo_core.card import Card, Source
 from zoo_core.console import Console
 from zoo_core.entries import entry_path, refuse_links
 from zoo_core.errors import BadBundle, BadCard, BadOption, CardExists, FolderExists, WeightsMissing, ZooError, shown
-from zoo_core.files import read_json, sha256_file, write_json
+from zoo_core.files import publishing_folder, read_json, sha256_file, write_json
 from zoo_core.layers import SCHEMA, Registry, cards_of, entry_folder, user_file
 from zoo_core.registering import publish_card
+from zoo_core.sealed import is_broken, seal
 from zoo_core.weight_store import keep, keep_copy, stored
 from zoo_core.weights import checked_digest, locate, missing, tokenizer_of
 
@@ -42,20 +42,14 @@ def bundle(registry: Registry, names: Sequence[str], out: Path, console: Console
         raise BadOption("bundle needs NAME... and --out DIR, or --from DIR. See zoo bundle --help.")
     if out.exists():
         raise FolderExists(f"{out} is already there. Give another --out.")
-    part = out.with_name(f"{out.name}.unfinished")
-    shutil.rmtree(part, ignore_errors=True)  # left by a bundle that was stopped
-    try:
-        with (console or Console()).track("Bundling", len(names)) as advance:
-            cards = []
-            for name in dict.fromkeys(names):
-                cards.append(_packed(registry.get(name).usable(), part))
-                advance(1)
+    with publishing_folder(out) as part, (console or Console()).track("Bundling", len(names)) as advance:
+        cards = []
+        for name in dict.fromkeys(names):
+            cards.append(_packed(registry.get(name).usable(), part))
+            advance(1)
         needs = sorted({card.package for card in cards if card.package})
         entries = {card.name: card.to_json() for card in cards}
-        write_json(part / CARDS, {"schema": SCHEMA, "cards": entries, "x-needs": needs})
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        write_json(part / CARDS, seal({"schema": SCHEMA, "cards": entries, "x-needs": needs}))
     return cards
 
 
@@ -73,9 +67,10 @@ def unbundle(folder: Path, file: Path | None = None, *, force: bool = False) -> 
     file = file or user_file()
     try:
         refuse_links(folder / CARDS)
-        cards = [
-            Card.from_json(name, entry) for name, entry in cards_of(read_json(folder / CARDS), folder / CARDS).items()
-        ]
+        found = read_json(folder / CARDS)
+        if is_broken(found):
+            raise BadBundle(f"{folder / CARDS} is not what zoo bundle wrote. Copy the bundle again.")
+        cards = [Card.from_json(name, entry) for name, entry in cards_of(found, folder / CARDS).items()]
     except OSError as error:
         raise BadBundle(f"{folder} is no bundle: {error}. Expected a folder that zoo bundle --out wrote.") from error
     new = [card for card in cards if not _same(card, file)]

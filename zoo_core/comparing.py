@@ -59,7 +59,7 @@ class Candidate:
         """Accuracy of the finalist on the validation side; none without one."""
         if self.run is None:
             return None
-        lines = [json.loads(line) for line in (self.run.path / "metrics.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in self.run.file("metrics.jsonl").read_text().splitlines()]
         found = [line for line in lines if "val_accuracy" in line]
         return float(min(found, key=lambda line: line["val_loss"])["val_accuracy"]) if found else None
 

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from zoo_core import labels, manifests, shards
 from zoo_core.console import Console
 from zoo_core.errors import BadExample, BadOption, NoData, TooFewExamples
-from zoo_core.files import publish_object, sha256_file
+from zoo_core.files import publish_object, put_aside, sha256_file
 from zoo_core.manifests import SIDES, Listing, Row
 from zoo_core.modalities import IMAGE, Modality
 from zoo_core.places import cache_folder
@@ -249,12 +250,7 @@ def _look(
     What was seen before comes from the notes in the cache, by the file's own sha256.
     """
     folder = cache_folder() / "scan" / modality.version
-    notes: dict[str, tuple[str, str]] = {}
-    for file in folder.glob("*.json"):
-        try:
-            notes.update({sha: (str(c), str(look)) for sha, (c, look) in json.loads(file.read_text()).items()})
-        except (ValueError, TypeError, AttributeError):
-            file.unlink()  # damaged: the images are simply looked at again
+    notes = _notes(folder)
     fresh: dict[str, tuple[str, str]] = {}
 
     def one(row: Row) -> tuple[Row, tuple[str, str] | None, str]:
@@ -285,6 +281,18 @@ def _look(
     if fresh:
         publish_object(folder, "", ".json", lambda temp: temp.write_text(json.dumps(fresh)))
     return good, bad
+
+
+def _notes(folder: Path) -> dict[str, tuple[str, str]]:
+    """What earlier scans saw, by the file's sha256; of damaged notes the images are simply looked at again."""
+    notes: dict[str, tuple[str, str]] = {}
+    for file in folder.glob("*.json"):
+        with suppress(OSError):  # pruned, or put aside by another process
+            if sha256_file(file) == file.stem:
+                notes |= {sha: (content, look) for sha, (content, look) in json.loads(file.read_text()).items()}
+            else:
+                put_aside(file)
+    return notes
 
 
 def _plain(name: str) -> str:

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from zoo_core.errors import BadImage
 
-DECODER = "pillow-2"
-"""Version of the decode policy below; part of every cache key."""
+DECODER = f"pillow-{PIL.__version__}-2"
+"""Pillow's version, and that of the decode policy below; part of every cache key."""
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")

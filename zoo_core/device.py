@@ -34,6 +34,13 @@ def choose(name: str = "auto") -> torch.device:
     return device
 
 
+def kernels(where: torch.device) -> dict[str, str]:
+    """What decides, beside torch's version, which kernels compute: the instruction set, or the model of the device."""
+    if where.type == "cuda":
+        return {"gpu": torch.cuda.get_device_name(where)}
+    return {"cpu": torch.backends.cpu.get_cpu_capability()}
+
+
 @contextmanager
 def threads(count: int) -> Iterator[None]:
     """Run small matrices on few threads: starting more costs longer than they save."""

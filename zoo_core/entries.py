@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo_core.errors import BadJson, LinkRefused, ZooError, shown
-from zoo_core.files import json_text, publish_new, read_json, write_text
+from zoo_core.files import json_text, publish_new, read_json, remove, write_text
+from zoo_core.sealed import SEAL, is_broken, seal
 
 Opener = Callable[[Any, Path], dict[str, Any]]
 """Takes what a file holds and gives its keys and values; raises a ZooError that names the file."""
@@ -26,13 +27,13 @@ def entry_path(folder: Path, key: str) -> Path:
     return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
 
 
-def publish_entry(folder: Path, key: str, value: Any, *, replace: bool) -> bool:
+def publish_entry(folder: Path, key: str, value: dict[str, Any], *, replace: bool) -> bool:
     """Write the file of a key in one step.
 
     Returns:
         False if the key has a file already and `replace` is not set; that file is then as it was.
     """
-    path, text = entry_path(folder, key), json_text(value)
+    path, text = entry_path(folder, key), json_text(seal(value))
     if not replace:
         return publish_new(path, text)
     write_text(path, text)
@@ -47,12 +48,9 @@ def remove_entry(folder: Path, key: str) -> Path | None:
     """
     path = entry_path(folder, key)
     try:
-        path.unlink()
-    except FileNotFoundError:
-        return None
+        return path if remove(path) else None
     except OSError as error:
         raise LinkRefused(f"{path} cannot be removed: {error.strerror}. Look at what is there.") from error
-    return path
 
 
 def read_entry_folder(folder: Path, opened: Opener) -> tuple[dict[str, Any], list[str]]:
@@ -77,7 +75,13 @@ def read_entry_file(path: Path, opened: Opener) -> dict[str, Any]:
         BadJson: it is not strict JSON, or not the file of the key that it holds.
     """
     refuse_links(path)
-    found = opened(read_json(path), path)
+    value = read_json(path)
+    if is_broken(value):
+        raise BadJson(
+            f"{path} is not what was written: its {SEAL} is another one. Register it again; or take {SEAL} out of it "
+            "where you changed it yourself."
+        )
+    found = opened(value, path)
     for key in found:
         if entry_path(path.parent, key) != path:
             raise BadJson(f"{path} holds {shown(key)}, whose file has another name. Register it: zoo register --help.")

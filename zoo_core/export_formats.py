@@ -77,17 +77,17 @@ def load_program(folder: Path) -> Answer:
 
 def write_safetensors(run: Run, module: Deployed, folder: Path) -> None:
     """Every tensor under upstream's names, and what is needed to build the network around them."""
-    from safetensors.torch import save_file
+    from zoo_core.tensors import write
 
     body = run._predictor.model.backbone
-    tensors = {f"backbone.{n}": t for n, t in body.model.state_dict().items()}
-    tensors |= {f"head.{n}": t for n, t in module.head.state_dict().items()}
-    save_file({n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()}, folder / "model.safetensors")
+    tensors = {f"backbone.{n}": t.clone() for n, t in body.model.state_dict().items()}
+    tensors |= {f"head.{n}": t.clone() for n, t in module.head.state_dict().items()}
+    write(folder / "model.safetensors", tensors)
     write_json(folder / "card.json", {"name": run.card.name, "card": run.card.to_json()})
-    plan = read_json(run.path / "plan.json")
+    plan = read_json(run.file("plan.json"))
     kept = ("head", "head_dim", "depth", "calibration", "reader")
     write_json(
-        folder / "plan.json", {name: plan[name] for name in kept} | {"target": read_json(run.path / "labels.json")}
+        folder / "plan.json", {name: plan[name] for name in kept} | {"target": read_json(run.file("labels.json"))}
     )
 
 

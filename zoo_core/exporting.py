@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from zoo_core import answered, model_card
 from zoo_core.console import Console
 from zoo_core.errors import ExportFailed, FolderExists, NotExportable, UsageError, ZooError, near
 from zoo_core.export_formats import FORMS, Answer
-from zoo_core.files import read_json, sha256_file, write_json, write_text
+from zoo_core.files import publishing_folder, read_json, sha256_file, write_json, write_text
+from zoo_core.sealed import is_sealed, seal
 from zoo_core.targets import written
 
 if TYPE_CHECKING:
@@ -74,17 +74,8 @@ def export(run: Run, to: str, out: Path, console: Console | None = None, force: 
         )
     if out.exists() and not (force and (out / MANIFEST).is_file()):
         raise FolderExists(f"{out} is already there. Give another --out, or replace an export with --force.")
-    part = out.with_name(out.name + ".unfinished")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        compared = _fill(run, to, part, console)
-        if out.exists():
-            shutil.rmtree(out)
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return compared
+    with publishing_folder(out) as part:
+        return _fill(run, to, part, console)
 
 
 def verify(folder: Path) -> Compared:
@@ -93,13 +84,21 @@ def verify(folder: Path) -> Compared:
     Raises:
         ExportFailed: a file has changed, or the answers differ.
     """
+    manifest = checked(folder)
+    answer = FORMS[manifest["to"]].load(folder)
+    return _on_samples(folder, answer, manifest["scale"], manifest["tolerance"])
+
+
+def checked(folder: Path) -> dict[str, Any]:
+    """What an export's manifest says, if all its files are still as it says. Raises `ExportFailed`."""
     manifest = read_json(folder / MANIFEST)
+    if not is_sealed(manifest):
+        raise ExportFailed(f"{folder / MANIFEST} is not what zoo export wrote. Export it again.")
     for name, expected in manifest["files"].items():
         found = sha256_file(folder / name) if (folder / name).is_file() else "nothing"
         if found != expected:
             raise ExportFailed(f"{folder / name} has sha256 {found}, but {MANIFEST} says {expected}. Export it again.")
-    answer = FORMS[manifest["to"]].load(folder)
-    return _on_samples(folder, answer, manifest["scale"], manifest["tolerance"])
+    return dict(manifest)
 
 
 def _fill(run: Run, to: str, folder: Path, console: Console) -> Compared:
@@ -125,18 +124,17 @@ def _fill(run: Run, to: str, folder: Path, console: Console) -> Compared:
     compared = _on_test_side(run, test, files, answer, scale, compared, console)
     write_text(folder / "README.md", model_card.text(run, to, FORMS[to].use, compared))
     digests = {str(p.relative_to(folder)): sha256_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
-    facts = {"format": 1, "to": to, "run": run.summary["run"], "recipe": run.summary["recipe"]}
-    write_json(
-        folder / MANIFEST,
-        facts | {"tolerance": TOLERANCE, "scale": scale, "compared": asdict(compared), "files": digests},
-    )
+    facts: dict[str, Any] = {"format": 1, "to": to, "run": run.summary["run"], "recipe": run.summary["recipe"]}
+    facts |= {"tolerance": TOLERANCE, "scale": scale, "compared": asdict(compared), "files": digests}
+    write_json(folder / MANIFEST, seal(facts))
     return compared
 
 
 def _store_samples(run: Run, module: Any, folder: Path, files: Sequence[tuple[int, Path]]) -> None:
     """Pixels of some test images, and the run's answers for them; noise where no image is there any more."""
     import torch
-    from safetensors.torch import save_file
+
+    from zoo_core import tensors
 
     there = [(i, file) for i, file in files if file.is_file()]
     some = there[:: max(1, len(there) // _KEPT)][:_KEPT]
@@ -145,7 +143,7 @@ def _store_samples(run: Run, module: Any, folder: Path, files: Sequence[tuple[in
     pixels = torch.from_numpy(np.stack(found)) if found else noise.to(torch.uint8)
     with torch.no_grad():
         answers = module(pixels)
-    save_file({"pixels": pixels.contiguous(), "answers": answers.float().contiguous()}, folder / SAMPLES)
+    tensors.write(folder / SAMPLES, {"pixels": pixels, "answers": answers.float()})
 
 
 def _on_samples(folder: Path, answer: Answer, scale: float, tolerance: float) -> Compared:

@@ -1,6 +1,7 @@
 """The one place that reads JSON strictly and changes files: temp, fsync, then one step that publishes.
 
-Everything that zoo writes goes through here, so that one test can fail each operation in turn.
+Everything that zoo writes goes through here, so that one test can fail each operation in turn: see
+`tests/test_every_operation.py`.
 """
 
 from __future__ import annotations
@@ -16,16 +17,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from zoo_core.errors import BadJson, DiskFull, shown
+from zoo_core.unwritable import named
 
 MAX_JSON_BYTES = 64 << 20
 MAX_JSON_DEPTH = 32
 DAMAGED = ".damaged"
-_TEMP = re.compile(r"\.(?P<name>.*)\.(?P<pid>\d+)\.[0-9a-f]{8}\.tmp")
-_UNWRITABLE = {
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ENOTDIR", "ENAMETOOLONG")
-    if hasattr(errno, name)
-}
+TEMPORARY = re.compile(r"\.(?P<name>.*)\.(?P<pid>\d+)\.[0-9a-f]{8}\.tmp")
+"""What a file is called until it is published; a killed writer leaves it: see `upkeep.strays`."""
 _NO_LINKS = {getattr(errno, name) for name in ("EPERM", "ENOTSUP", "EOPNOTSUPP", "EMLINK", "ENOSYS")}
 """What file systems without hard links answer."""
 
@@ -43,13 +41,68 @@ def publishing(path: Path, *, size_bytes: int | None = None, sync: bool = True) 
     Raises:
         DiskFull: it cannot be written; with the path, the needed and the free bytes.
     """
-    with _named(path, size_bytes):
+    with scratch(path, size_bytes) as temp:
+        yield temp
+        _settle(temp, path, sync)
+
+
+@contextmanager
+def scratch(path: Path, size_bytes: int | None = None) -> Iterator[Path]:
+    """Give a temporary path beside `path`; afterwards no file is there.
+
+    Raises:
+        DiskFull: as for `publishing`.
+    """
+    with named(path, size_bytes):
         temp = _temporary(path)
         try:
             yield temp
-            _settle(temp, path, sync)
         finally:
             _discard(temp)
+
+
+@contextmanager
+def publishing_folder(out: Path) -> Iterator[Path]:
+    """Give a new folder `NAME.unfinished` to fill; on success it takes the place of `out`, which stays until then.
+
+    What a killed process left of it goes first; after an error nothing is left.
+
+    Raises:
+        DiskFull: as for `publishing`.
+    """
+    part = out.with_name(out.name + ".unfinished")
+    remove_tree(part)
+    make_folder(part)
+    try:
+        with named(out):
+            yield part
+            for path in sorted(part.rglob("*")):
+                if path.is_file():
+                    _sync(path)
+        take_name(part, out)
+    finally:
+        with suppress(OSError, DiskFull):
+            remove_tree(part)
+
+
+def take_name(part: Path, out: Path) -> None:
+    """Rename a whole folder to `out`; one that has the name is moved aside first and goes last.
+
+    Raises:
+        DiskFull: it cannot be done; both are then as they were.
+    """
+    old, taken = out.with_name(out.name + ".replaced"), out.exists()
+    try:
+        if taken:
+            remove_tree(old)
+            move(out, old)
+        move(part, out)
+    except BaseException:
+        if taken and not out.exists():
+            with suppress(OSError, DiskFull):
+                move(old, out)
+        raise
+    remove_tree(old)
 
 
 def publish_new(path: Path, text: str) -> bool:
@@ -64,25 +117,21 @@ def publish_new(path: Path, text: str) -> bool:
     Raises:
         DiskFull: as for `publishing`.
     """
-    with _named(path, len(text.encode())):
-        temp = _temporary(path)
+    with scratch(path, len(text.encode())) as temp:
+        temp.write_text(text, encoding="utf-8")
+        _sync(temp)
         try:
-            temp.write_text(text, encoding="utf-8")
-            _sync(temp)
-            try:
-                os.link(temp, path)
-            except FileExistsError:
+            os.link(temp, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if path.exists():
                 return False
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-                if path.exists():
-                    return False
-                os.replace(temp, path)
-            _sync_folder(path.parent)
-            return True
-        finally:
-            _discard(temp)
+            os.replace(temp, path)
+        _sync_folder(path.parent)
+        return True
 
 
 def publish_object(
@@ -93,15 +142,11 @@ def publish_object(
     Raises:
         DiskFull: as for `publishing`.
     """
-    with _named(folder / f"{prefix}...{suffix}", size_bytes):
-        temp = _temporary(folder / f"object{suffix}")
-        try:
-            write(temp)
-            path = folder / f"{prefix}{sha256_file(temp)}{suffix}"
-            _settle(temp, path)
-            return path
-        finally:
-            _discard(temp)
+    with scratch(folder / f"{prefix}object{suffix}", size_bytes) as temp:
+        write(temp)
+        path = folder / f"{prefix}{sha256_file(temp)}{suffix}"
+        _settle(temp, path)
+        return path
 
 
 @contextmanager
@@ -114,7 +159,7 @@ def appending(path: Path, size_bytes: int) -> Iterator[BinaryIO]:
     Raises:
         DiskFull: as for `publishing`.
     """
-    with _named(path, size_bytes), open(path, "ab") as file:
+    with named(path, size_bytes), open(path, "ab") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
@@ -126,7 +171,7 @@ def make_folder(path: Path) -> None:
     Raises:
         DiskFull: it cannot be made.
     """
-    with _named(path):
+    with named(path):
         os.makedirs(path, exist_ok=True)
 
 
@@ -136,7 +181,7 @@ def move(path: Path, to: Path) -> None:
     Raises:
         DiskFull: it cannot be done.
     """
-    with _named(to):
+    with named(to):
         os.replace(path, to)
         _sync_folder(to.parent)
 
@@ -157,44 +202,42 @@ def put_aside(path: Path) -> Path | None:
     return aside
 
 
-def remove(path: Path) -> None:
-    """Remove a file that may be gone already."""
-    with suppress(FileNotFoundError):
-        os.unlink(path)
+def mark_used(path: Path) -> None:
+    """Note that a file was used now: what was used longest ago goes first when a cache is full."""
+    with suppress(OSError):  # a cache that is read only
+        os.utime(path)
+
+
+def remove(path: Path) -> bool:
+    """Remove a file that may be gone already; whether it was there.
+
+    Raises:
+        DiskFull: the disk, or its owner, does not let it go.
+    """
+    with named(path):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return False
+        return True
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder and all that is in it; links are removed, not followed. One that is gone is no error."""
+    """Remove a folder and all that is in it; links are removed, not followed. One that is gone is no error.
+
+    Raises:
+        DiskFull: as for `remove`.
+    """
     if folder.is_symlink() or folder.is_file():
         remove(folder)
         return
-    with suppress(FileNotFoundError):
+    with named(folder), suppress(FileNotFoundError):
         with os.scandir(folder) as found:
             entries = list(found)
         for entry in entries:
             here = Path(entry.path)
             remove_tree(here) if entry.is_dir(follow_symlinks=False) else remove(here)
         os.rmdir(folder)
-
-
-def strays(folder: Path) -> list[Path]:
-    """Temporary files that killed writers left in a folder and below it; those of living writers are not listed.
-
-    Of writers on other machines only those are listed whose file is older than a day.
-    """
-    import socket
-    import time
-
-    found = []
-    for path in folder.rglob(".*.tmp"):
-        parts = _TEMP.fullmatch(path.name)
-        if not parts:
-            continue
-        with suppress(OSError):
-            here = parts["name"].endswith("." + socket.gethostname())
-            if not _alive(int(parts["pid"])) if here else time.time() - path.stat().st_mtime > 86_400:
-                found.append(path)
-    return found
 
 
 def write_text(path: Path, text: str) -> None:
@@ -306,16 +349,6 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
 def _settle(temp: Path, path: Path, sync: bool = True) -> None:
     if sync:
         _sync(temp)
@@ -342,38 +375,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-@contextmanager
-def _named(path: Path, size_bytes: int | None = None) -> Iterator[None]:
-    """Say which file could not be written, what it needs and what is free, in the place of a bare OSError."""
-    try:
-        yield
-    except Exception as error:
-        reason = _reason(error, path)
-        if not reason:
-            raise
-        raise DiskFull(f"{path} cannot be written: {reason}. {_room(path, size_bytes)}") from error
-
-
-def _reason(error: Exception, path: Path) -> str:
-    """Why a file could not be written, if that is what an error says: safetensors has a class of its own for it."""
-    number = re.search(r"os error (\d+)", str(error)) if type(error).__name__ == "SafetensorError" else None
-    code = error.errno if isinstance(error, OSError) else int(number[1]) if number else None
-    name = getattr(error, "filename", None)
-    elsewhere = isinstance(name, str | os.PathLike) and path.parent not in Path(os.fspath(name)).parents
-    if code is None or code not in _UNWRITABLE or (elsewhere and Path(os.fspath(name)) not in path.parents):  # type: ignore[arg-type]
-        return ""
-    return os.strerror(code)
-
-
-def _room(path: Path, size_bytes: int | None) -> str:
-    import shutil
-
-    needs = f"It needs {size_bytes:,} bytes; " if size_bytes is not None else ""
-    try:
-        free = shutil.disk_usage(next(p for p in (path, *path.absolute().parents) if p.is_dir())).free
-        room = f"{free:,} bytes are free there. "
-    except (OSError, StopIteration):
-        room = "how many are free there cannot be told. "
-    return f"{needs}{room}Free some space or give another folder, then type the same command again: it goes on."

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from zoo_core.card import Card, Facet, Openness, Source
 from zoo_core.errors import RunDamaged
-from zoo_core.files import sha256_file
 from zoo_core.old_model import keep_head
-from zoo_core.weight_store import keep, keep_copy
+from zoo_core.weight_store import keep_copy, store_folder
 
 if TYPE_CHECKING:
     from zoo_core.plugins import Plugins
@@ -26,14 +25,13 @@ def card_of_run(run: Run, name: str, plugins: Plugins) -> Card:
     Raises:
         RunDamaged: the run's files contradict one another, or its backbone does not come back from the file.
     """
-    from safetensors.torch import save_file
-
+    from zoo_core.tensors import write_object
     from zoo_core.weights import load_backbone, locate, tokenizer_of
 
     body = run._predictor.model.backbone  # the frozen stages are compared with the run's digest on the way
-    tensors = {n: t.detach().cpu().contiguous().clone() for n, t in body.model.state_dict().items()}
-    path = keep(lambda temp: save_file(tensors, temp, {"format": "pt"}))
-    sha = sha256_file(path)
+    tensors = {n: t.clone() for n, t in body.model.state_dict().items()}
+    path = write_object(store_folder(), tensors, {"format": "pt"})
+    sha = path.stem
     parent, summary = run.card, run.summary
     trained = ", ".join(summary["freeze"]["stages_trained"]) or "nothing but the head"
     before = f", after {parent.openness.data.name}" if parent.openness.data.name else ""

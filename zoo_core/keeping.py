@@ -16,6 +16,7 @@ from zoo_core import activations, reading
 from zoo_core.activations import Mode, Numbers, Views
 from zoo_core.backbone import Backbone
 from zoo_core.errors import BadOption, near
+from zoo_core.files import scratch
 from zoo_core.places import cache_folder
 
 MODES = ("auto", "boundary", "pixels", "none")
@@ -149,17 +150,14 @@ def _bytes(parts: tuple[torch.Tensor, ...]) -> int:
 
 def _read_again(parts: tuple[torch.Tensor, ...], folder: Path) -> float:
     """Seconds to read values from a shard, as training does: at random, copied into a batch."""
-    path = folder / "measured.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({f"t{i}": t.contiguous() for i, t in enumerate(parts)}, path)
-    start = time.perf_counter()
-    found = load_file(path)
-    rows = torch.randperm(len(parts[0]), generator=torch.Generator().manual_seed(0))
-    for i in range(len(parts)):
-        found[f"t{i}"][rows].float()
-    spent = time.perf_counter() - start
-    path.unlink()
-    return spent
+    with scratch(folder / "measured.safetensors", _bytes(parts)) as temp:
+        save_file({f"t{i}": t.contiguous() for i, t in enumerate(parts)}, temp)
+        start = time.perf_counter()
+        found = load_file(temp)
+        rows = torch.randperm(len(parts[0]), generator=torch.Generator().manual_seed(0))
+        for i in range(len(parts)):
+            found[f"t{i}"][rows].float()
+        return time.perf_counter() - start
 
 
 def _sentence(

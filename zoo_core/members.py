@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-from contextlib import suppress
 from pathlib import Path
 
-from zoo_core.errors import DiskFull
+from zoo_core.files import mark_used, publishing
 from zoo_core.places import cache_folder
 
 _MAGIC = {
@@ -34,19 +31,9 @@ def keep(data: bytes, ending: str = "") -> Path:
     if not ending:
         ending = next((e for start, e in _MAGIC.items() if data.startswith(start)), ".bin")
     path = cache_folder().absolute() / "members" / f"{hashlib.sha256(data).hexdigest()}{ending}"
-    temp = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    try:
-        if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
-            return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temp.write_bytes(data)  # not waited for until it is on the disk: the next reading compares it
-        os.replace(temp, path)
-    except OSError as error:
-        with suppress(OSError):
-            temp.unlink()
-        free = shutil.disk_usage(next(p for p in path.parents if p.exists())).free
-        raise DiskFull(
-            f"{path} cannot be written: {error.strerror}. It needs {len(data)} bytes, {free} are free. "
-            f"Free some space, or name another cache folder in ZOO_CACHE."
-        ) from error
+    if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
+        mark_used(path)
+        return path
+    with publishing(path, size_bytes=len(data), sync=False) as temp:  # the next reading compares it
+        temp.write_bytes(data)
     return path

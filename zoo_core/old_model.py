@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from zoo_core import components, solvers, targets
 from zoo_core.backbone import Backbone
 from zoo_core.card import Source
-from zoo_core.files import sha256_file
 from zoo_core.heads import Linear, fill
 from zoo_core.objective import Objective
+from zoo_core.tensors import write_object
 from zoo_core.types import Task
-from zoo_core.weight_store import keep, stored
+from zoo_core.weight_store import store_folder, stored
 
 if TYPE_CHECKING:
     from zoo_core.plugins import Plugins
@@ -78,12 +78,9 @@ def probe(features: Tensor, labels: Tensor, classes: Sequence[str]) -> OldModel:
 
 def keep_head(run: Run) -> dict[str, Any]:
     """Write a run's head into the store of weights; what a card has to say to find it again."""
-    from safetensors.torch import save_file
-
     model = run._predictor.model
-    tensors = {n: t.detach().cpu().contiguous().clone() for n, t in model.head.state_dict().items()}
-    path = keep(lambda temp: save_file(tensors, temp))
-    about = {"sha256": sha256_file(path), "head": run.summary["head"], "target": targets.written(run.target)}
+    path = write_object(store_folder(), {n: t.clone() for n, t in model.head.state_dict().items()})
+    about = {"sha256": path.stem, "head": run.summary["head"], "target": targets.written(run.target)}
     return about | {"head_dim": run.plan["head_dim"]}
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo_core.console import Console
 from zoo_core.errors import BadJson, ResumeRefused
 from zoo_core.files import put_aside, read_json, remove_tree, write_json
+from zoo_core.sealed import is_sealed, seal, unsealed
 
 if TYPE_CHECKING:
     from zoo_core.checkpoints import Memory
@@ -63,17 +65,17 @@ class Progress:
         if self.folder is None:
             return None
         path = self._path(key)
-        try:
-            return read_json(path)
-        except BadJson:
-            if path.exists():
-                put_aside(path)
-            return None
+        with suppress(BadJson):
+            if is_sealed(value := read_json(path), key):
+                return unsealed(value)
+        if path.exists():
+            put_aside(path)
+        return None
 
-    def note(self, key: str, value: Any) -> None:
+    def note(self, key: str, value: dict[str, Any]) -> None:
         """Write something down; the checkpoints under that key are done with. Raises `DiskFull`."""
         if self.folder is not None:
-            write_json(self._path(key), value)
+            write_json(self._path(key), seal(value, key))
             remove_tree(self._path(key).with_suffix(""))
 
     def memory(self, key: str) -> Memory:

@@ -96,6 +96,13 @@ class Pixels:
     def about(self) -> dict[str, Any]:
         return {"decoder": images.DECODER, "input": asdict(self.spec)}
 
+    def about_raw(self) -> dict[str, Any]:
+        """What decoded pixels depend on: mean and std come later, unless a border is painted in the mean colour."""
+        spec = asdict(self.spec)
+        if self.spec.crop_mode != "border":
+            del spec["mean"], spec["std"]
+        return {"decoder": images.DECODER, "input": spec}
+
     def read(self, path: str, row: str = "") -> Tensor:
         return augment.read(path, row, self.spec, self.policy, self.seed)
 

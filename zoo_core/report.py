@@ -55,7 +55,7 @@ def page(run: Run, summary: Mapping[str, Any], places: Mapping[str, str]) -> str
 def facts(run: Run, summary: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
     """Everything the template shows."""
     predictor, missing = _predictor(run)
-    plan, found = read_json(run.path / "plan.json"), answers.read(run)
+    plan, found = read_json(run.file("plan.json")), answers.read(run)
     stages = _stages(run, plan, predictor)
     names = [stage["name"] for stage in stages]
     figure, by_class = curves.by_class(run, found)
@@ -239,7 +239,7 @@ def _next(run: Run, figure: str, by_class: Sequence[Mapping[str, Any]], shown: P
 def _history(run: Run) -> list[dict[str, Any]]:
     import json
 
-    lines = (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = run.file("metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 

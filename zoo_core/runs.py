@@ -76,10 +76,35 @@ class Run:
             raise RunNotFound(f"{self.path} is no run; expected a folder with a COMMIT file. Type 'zoo runs ls'.")
         self._plugins = plugins
 
+    def file(self, name: str) -> Path:
+        """One of its files, with the digest that COMMIT records; a run that is not committed yet has none.
+
+        Raises:
+            RunDamaged: it is another file, or COMMIT says nothing about it.
+        """
+        path = self.path / name
+        if self._committed is not None:
+            expected, found = self._committed.get(name), sha256_file(path) if path.is_file() else "nothing"
+            if found != expected:
+                raise RunDamaged(
+                    f"{path} has sha256 {found}, but COMMIT says {expected}. Train it again: zoo finetune --recipe FILE"
+                )
+        return path
+
+    @cached_property
+    def _committed(self) -> dict[str, str] | None:
+        """sha256 of each file, as COMMIT has it."""
+        if not (self.path / "COMMIT").is_file():
+            return None
+        commit = read_json(self.path / "COMMIT")
+        if not isinstance(commit, dict) or not isinstance(commit.get("files"), dict):
+            raise RunDamaged(f"{self.path / 'COMMIT'} names no files. Train it again: zoo finetune --recipe FILE")
+        return dict(commit["files"])
+
     @cached_property
     def summary(self) -> dict[str, Any]:
         """What `--json` prints."""
-        return dict(read_json(self.path / "summary.json"))
+        return dict(read_json(self.file("summary.json")))
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -89,33 +114,33 @@ class Run:
     @cached_property
     def card(self) -> Card:
         """The backbone's card as it was when the run was made."""
-        stored = read_json(self.path / "card.json")
+        stored = read_json(self.file("card.json"))
         return Card.from_json(stored["name"], stored["card"])
 
     @cached_property
     def recipe(self) -> Recipe:
-        return Recipe.load(self.path / "recipe.toml")
+        return Recipe.load(self.file("recipe.toml"))
 
     @cached_property
     def plan(self) -> dict[str, Any]:
         """What was decided: phases, head, numbers."""
-        return dict(read_json(self.path / "plan.json"))
+        return dict(read_json(self.file("plan.json")))
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        return tuple(read_json(self.path / "labels.json")["classes"])
+        return tuple(read_json(self.file("labels.json"))["classes"])
 
     @cached_property
     def target(self) -> Target:
         """What it was trained to predict."""
         from zoo_core import targets
 
-        return targets.read(read_json(self.path / "labels.json"))
+        return targets.read(read_json(self.file("labels.json")))
 
     @cached_property
     def calibration(self) -> Calibration:
         """What was fitted on the validation side."""
-        return Calibration.read(read_json(self.path / "plan.json")["calibration"])
+        return Calibration.read(read_json(self.file("plan.json"))["calibration"])
 
     @property
     def modality(self) -> Modality:
@@ -231,10 +256,9 @@ class Run:
         from zoo_core.predicting import Predictor
         from zoo_core.weights import load_backbone
 
-        self._check_file("model.safetensors")
         plugins = self._plugins or discover()
-        tensors = load_file(self.path / "model.safetensors")
-        plan = read_json(self.path / "plan.json")
+        tensors = load_file(self.file("model.safetensors"))
+        plan = read_json(self.file("plan.json"))
         body = load_backbone(self.card, plugins, pretrained=plan["saved_from"] > 0)
         body.reader = body.reader.restored(plan.get("reader", {}))
         builder = Objective(components.build(plugins, "head", plan["head"]), self.target)
@@ -251,18 +275,9 @@ class Run:
         numbers, where = Numbers(**plan["numbers"]), device.choose(self.recipe.device)
         second = None
         if "second" in plan:
-            self._check_file(ensembles.FILE)
+            self.file(ensembles.FILE)
             second = ensembles.opened(self, model, plan, plugins)
         return Predictor(model, plan["depth"], numbers, second).to(where)
-
-    def _check_file(self, name: str) -> None:
-        """A committed file must still have the digest that COMMIT records."""
-        commit = self.path / "COMMIT"
-        if commit.is_file():
-            expected = read_json(commit)["files"].get(name)
-            found = sha256_file(self.path / name)
-            if found != expected:
-                raise RunDamaged(f"{self.path / name} has sha256 {found}, but COMMIT says {expected}. Train it again.")
 
 
 class RunWriter:
@@ -272,7 +287,11 @@ class RunWriter:
         self.unfinished, self.folder = unfinished, unfinished.folder
 
     def __enter__(self) -> RunWriter:
-        self.unfinished.begin()
+        try:
+            self.unfinished.begin()
+        except BaseException as error:
+            self.unfinished.leave(error)
+            raise
         return self
 
     def __exit__(

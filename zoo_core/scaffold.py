@@ -46,7 +46,6 @@ def write_plugin(name: str, kind: str, folder: Path, plugins: Plugins | None = N
         if plugin.distribution != name:
             raise BadPluginName(f"the {kind} {short!r} is supplied by {plugin.distribution}. Choose another name.")
     for path, text in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
         write_text(folder / path, text)
     return sorted(files)
 

@@ -58,8 +58,8 @@ def tensors(index: Path) -> Iterator[tuple[str, Tensor]]:
                 yield name, file.get_tensor(name)
 
 
-def merge(index: Path, out: Path) -> None:
+def merge(index: Path, temp: Path) -> None:
     """Write all tensors into one file."""
     from safetensors.torch import save_file
 
-    save_file(dict(tensors(index)), out, {"format": "pt"})
+    save_file(dict(tensors(index)), temp, {"format": "pt"})

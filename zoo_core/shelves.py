@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from zoo_core.files import sha256_file
+from zoo_core.files import put_aside, sha256_file
 from zoo_core.tensors import write_object
 
 LAYOUT = 3
@@ -53,17 +54,21 @@ class Shelf:
         for path in sorted(self.folder.glob("*.safetensors")):
             if path.name in self._opened:
                 continue
-            if sha256_file(path) != path.stem:
-                path.replace(path.with_suffix(".damaged"))
-                continue
-            with safe_open(path, framework="pt") as shard:
-                names = json.loads(shard.metadata()["names"])
-                self.widths = tuple(json.loads(shard.metadata()["widths"]))
-                self.channels_last = tuple(json.loads(shard.metadata()["channels_last"]))
-                self.shards.append(tuple(shard.get_tensor(f"t{i}") for i in range(len(shard.keys()))))
-            for row, name in enumerate(names):
-                self.rows.setdefault(name, (len(self.shards) - 1, row))
-            self._opened.add(path.name)
+            with suppress(FileNotFoundError):  # pruned, or put aside by another process
+                self._open(path)
+
+    def _open(self, path: Path) -> None:
+        if sha256_file(path) != path.stem:
+            put_aside(path)
+            return
+        with safe_open(path, framework="pt") as shard:
+            names = json.loads(shard.metadata()["names"])
+            self.widths = tuple(json.loads(shard.metadata()["widths"]))
+            self.channels_last = tuple(json.loads(shard.metadata()["channels_last"]))
+            self.shards.append(tuple(shard.get_tensor(f"t{i}") for i in range(len(shard.keys()))))
+        for row, name in enumerate(names):
+            self.rows.setdefault(name, (len(self.shards) - 1, row))
+        self._opened.add(path.name)
 
     def add(self, names: Sequence[str], values: Sequence[Tensor], widths: Sequence[int] = ()) -> None:
         """Publish one shard."""

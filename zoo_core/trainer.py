@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from zoo_core import activations, augment, collapse, device, fit, keeping, rates, repeats
+from zoo_core import activations, augment, collapse, device, fit, keeping, rates, repeats, upkeep
 from zoo_core.activations import Activations, Numbers, Views
 from zoo_core.adapting import adapted
 from zoo_core.backbone import Backbone, Value
@@ -76,6 +76,9 @@ def kept_at(
     choice = keeping.choose(mode, body, depth, paths, folder, passes, cap, numbers, Views())
     console.say(f"Cache     {choice.why}")
     plain = activations.at(body, depth, paths, folder, console, mode=choice.mode, numbers=numbers)
+    if gone := upkeep.trim(folder, cap, since=upkeep.STARTED):
+        freed = sum(item.size_bytes for item in gone) / 1e9
+        console.say(f"          {freed:.1f} GB, used longest ago, went for --cache-cap {recipe.cache_cap:g} GB")
     if recipe.augment == "none" or not views:
         return Kept(choice, numbers, plain)
     turned = Views(recipe.augment, recipe.seed)

@@ -7,14 +7,16 @@ killed process left is gone on with, or named: it is never deleted in silence.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from zoo_core.console import Console
-from zoo_core.errors import BadJson, BadRecipe, FreezeBroken, ResumeRefused, RunDamaged, RunExists, UsageError
-from zoo_core.files import make_folder, move, read_json, remove, remove_tree, sha256_file, write_json
+from zoo_core.errors import BadJson, BadRecipe, DiskFull, FreezeBroken, ResumeRefused, RunDamaged, RunExists, UsageError
+from zoo_core.files import make_folder, read_json, remove, remove_tree, sha256_file, take_name, write_json
 from zoo_core.progress import Progress
 from zoo_core.recipe import Recipe
+from zoo_core.unwritable import named
 
 RUN_FORMAT = 1
 SUFFIX, PROGRESS, COMMIT = ".unfinished", "progress", "COMMIT"
@@ -80,14 +82,16 @@ class Unfinished:
 
     def leave(self, error: BaseException | None) -> None:
         """After an error: keep what was worth the time, and say how to go on; remove the rest."""
-        worth = self.progress.worth and not isinstance(error, FreezeBroken | RunDamaged)
+        whole = (self.folder / COMMIT).is_file()  # but without its name
+        worth = (whole or self.progress.worth) and not isinstance(error, FreezeBroken | RunDamaged)
         self._release()
         if isinstance(error, ResumeRefused | RunExists):
             return
         if worth:
             self.console.say(f"Kept      {self.folder}. Go on with: zoo finetune --resume {self.out}")
         else:
-            remove_tree(self.folder)
+            with suppress(OSError, DiskFull):  # the error that led here is the one to tell
+                remove_tree(self.folder)
 
     def _check_folder(self) -> None:
         strange = sorted(p.name for p in self.folder.iterdir() if p.name not in _OURS and not p.name.endswith(".tmp"))
@@ -128,12 +132,7 @@ class Unfinished:
     def _take_its_name(self) -> None:
         """The progress goes, then the folder is renamed; a run that it replaces stays until then."""
         remove_tree(self.folder / PROGRESS)
-        old = self.out.with_name(self.out.name + ".replaced")
-        if self.out.exists():
-            remove_tree(old)
-            move(self.out, old)
-        move(self.folder, self.out)
-        remove_tree(old)
+        take_name(self.folder, self.out)
 
     def _hold(self) -> None:
         """Take hold of the folder until this process ends; a hint, which some network file systems do not give.
@@ -145,7 +144,9 @@ class Unfinished:
             return
         import fcntl
 
-        self._lock = open(self.folder / PROGRESS / "LOCK", "ab")  # noqa: SIM115  (held until the process ends)
+        path = self.folder / PROGRESS / "LOCK"
+        with named(path):
+            self._lock = open(path, "ab")  # noqa: SIM115  (held until the process ends)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from zoo_core import sharded
 from zoo_core.card import Card, Source
 from zoo_core.errors import BadCard, DigestMismatch, WeightsMismatch, WeightsMissing, shown
-from zoo_core.files import sha256_file
+from zoo_core.files import mark_used, put_aside, sha256_file
 from zoo_core.pins import pinned
 from zoo_core.places import cache_folder
 from zoo_core.weight_store import stored
@@ -228,8 +228,9 @@ def _converted(path: Path, sha: str) -> Path:
     folder = cache_folder() / "weights"
     for twin in sorted(folder.glob(f"{sha}-*.safetensors")):
         if sha256_file(twin) == twin.stem.partition("-")[2]:
+            mark_used(twin)
             return twin
-        twin.unlink()  # damaged: made again below
+        put_aside(twin)  # made again below
     import torch
 
     from zoo_core.tensors import write_object

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("use", "Score a run on labelled images."),
     "predict": ("use", "Predict images with a run."),
     "export": ("export", "Write a run for another library: ONNX, timm, transformers, torch."),
+    "cache": ("cache", "List, verify and prune what is kept on this machine."),
     "runs": ("use", "List and show runs."),
     "report": ("report", "Make a run's page again, and open it."),
     "demo": ("demo", "Fine-tune on real images of solar cells, start to end."),

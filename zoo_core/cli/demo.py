@@ -38,7 +38,7 @@ def demo_command(out: Path, freeze: str, as_json: bool) -> None:
     manifest = write_manifest(cache_folder() / "demo" / "elpv.csv")
     recipe = Recipe(data=str(manifest), backbone=BACKBONE, freeze=freeze)
     run = engine.finetune(recipe, registry(plugins), plugins, out, console=console, force=True)
-    samples = _examples(run.path / "predictions.csv")
+    samples = _examples(run.file("predictions.csv"))
     if as_json:
         emit(run.summary | {"examples": samples})
         return

@@ -82,13 +82,12 @@ def _registry() -> str:
 def _cache() -> str:
     import shutil
 
-    from zoo_core.files import write_text
+    from zoo_core.files import scratch
     from zoo_core.places import cache_folder
 
     folder = cache_folder()
-    probe = folder / "doctor.txt"
-    write_text(probe, "written by zoo doctor\n")
-    probe.unlink()
+    with scratch(folder / "doctor.txt") as temp:
+        temp.write_text("written by zoo doctor\n")
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     return f"{folder}, {size / 1e6:.0f} MB used, {shutil.disk_usage(folder).free / 1e9:.0f} GB free"
 
