@@ -14,7 +14,7 @@ import pytest
 import torch
 from faults import FAULTS, Killed, killed, operations
 
-from zoo_core import bundling, checkpoints, files, freeze, members, tensors, upkeep
+from zoo_core import bundling, checkpoints, engine, files, freeze, members, tensors, upkeep
 from zoo_core.checkpoints import Memory, Standing
 from zoo_core.entries import read_entry_folder
 from zoo_core.errors import DiskFull
@@ -271,17 +271,18 @@ def test_an_export_takes_its_name(fault, make, installed, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_whole_run(fault, make, photos, tmp_path, monkeypatch):
+def test_a_whole_run(fault, make, plugins, tmp_path, monkeypatch):
     """Whichever file operation of a fine-tuning fails, from the first look at the data on: again, it ends the same.
 
     A few operations at random each time; `make soak` takes every one.
     """
     expected = make("made", epochs=1).summary["digests"]
     monkeypatch.setattr(checkpoints, "SPARE", 0)
+    recipe = Run("made").recipe
 
     def do():
         if not Path("run").exists():
-            make("run", epochs=1)
+            engine.finetune(recipe, load_registry(plugins), plugins, Path("run"))
 
     def check(ended):
         assert not Path("run").exists() or _whole(Path("run"))
