@@ -178,6 +178,12 @@ def test_on_a_terminal(installed, tmp_path):
     assert "zoo-cnn" in words
 
 
+def test_no_color(installed):
+    """On a terminal headings are bold; with `NO_COLOR` set nothing is coloured."""
+    assert "\x1b[1m" in on_terminal("list", "tiny/net")
+    assert not re.search(r"\x1b\[3\d", on_terminal("list", "tiny/net", NO_COLOR="1"))
+
+
 def on_terminal(*args: str, code: int = 0, **environ: str) -> str:
     """What `zoo` writes to a terminal of 80 columns."""
     ours, theirs = pty.openpty()

@@ -20,7 +20,7 @@ from zoo_core.averaging import Average
 from zoo_core.backbone import Backbone, Chain, Value
 from zoo_core.checkpoints import Memory, Standing
 from zoo_core.collapse import Watch
-from zoo_core.console import Console
+from zoo_core.console import Console, epoch_note
 from zoo_core.errors import Collapsed, UnstagedTensor
 from zoo_core.mixing import mixed
 from zoo_core.training import Training, epochs_of, warm_cosine
@@ -240,7 +240,7 @@ def fit(
                 if options.stalled(history[at.first :]):
                     at.last = len(history)
                 keep()
-                advance(1)
+                advance(1, epoch_note(line))
     memory.ended(optimiser)
     model.restore(best)
     return history

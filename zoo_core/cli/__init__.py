@@ -67,7 +67,9 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="zoo-core", prog_name="zoo")
-def cli() -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Results and errors only: no progress, no remarks.")
+@click.option("-v", "--verbose", is_flag=True, help="The traceback of an error, too.")
+def cli(quiet: bool, verbose: bool) -> None:
     """Fine-tune a pretrained model on your own data, with the evidence for every choice.
 
     \b
@@ -76,6 +78,7 @@ def cli() -> None:
       zoo finetune photos/ -b cnn/tf_efficientnet_lite0.in1k --freeze last:2
       zoo predict runs/photos-last-1a2b3c4d more_photos/
     """
+    os.environ |= {name: "1" for name, given in (("ZOO_QUIET", quiet), ("ZOO_VERBOSE", verbose)) if given}
 
 
 def main() -> None:
@@ -107,5 +110,9 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
+    if os.environ.get("ZOO_VERBOSE"):
+        import traceback
+
+        traceback.print_exc()
     print("zoo: " + printable(" ".join(message.split())), file=sys.stderr)
     sys.exit(code)

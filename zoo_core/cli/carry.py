@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 
-from zoo_core.cli.common import as_json, emit, installed, registry, registry_option, table
+from zoo_core.cli.common import as_json, complete_names, emit, installed, registry, registry_option, table
 from zoo_core.errors import BadOption, printable
 
 
 @click.command("pull")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_names)
 @registry_option
 @as_json
 def pull_command(name: str, registry_file: Path | None, as_json: bool) -> None:

@@ -82,3 +82,15 @@ def each(decorators: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
         return function
 
     return apply
+
+
+def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Card names that begin so, for a shell that completes them."""
+    from zoo_core.api import registry as cards
+
+    return [name for name in cards().names() if name.startswith(incomplete)]
+
+
+def complete_specs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the strategies behind an option such as `--freeze`, for a shell that completes them."""
+    return [name for name in installed().supplied(str(param.name)) if name.startswith(incomplete)]

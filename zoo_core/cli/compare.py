@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from zoo_core.cli.common import as_json, emit, installed, registry, registry_option, table
+from zoo_core.cli.common import as_json, complete_names, emit, installed, registry, registry_option, table
 from zoo_core.recipe import Recipe
 
 _HEADINGS = {
@@ -22,7 +22,15 @@ _HEADINGS = {
 
 @click.command("compare")
 @click.argument("data")
-@click.option("-b", "--backbone", "names", multiple=True, required=True, help="A card name; once for each backbone.")
+@click.option(
+    "-b",
+    "--backbone",
+    "names",
+    multiple=True,
+    required=True,
+    shell_complete=complete_names,
+    help="A card name; once for each backbone.",
+)
 @click.option("--finalists", type=click.IntRange(min=0), default=2, show_default=True, help="How many to fine-tune.")
 @click.option("--freeze", default="full", show_default=True, help="How the finalists are fine-tuned.")
 @click.option("--epochs", type=int, help="Of the finalists.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo_core.cli.common import as_json, emit, installed, registry, registry_option, table
+from zoo_core.cli.common import as_json, complete_names, emit, installed, registry, registry_option, table
 from zoo_core.components import convert
 from zoo_core.errors import BadOption
 from zoo_core.recipe import Recipe
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command("probe")
 @click.argument("data")
-@click.option("-b", "--backbone", required=True, help="Card name; see zoo list.")
+@click.option("-b", "--backbone", required=True, shell_complete=complete_names, help="Card name; see zoo list.")
 @click.option("--head", "heads", multiple=True, help="Head to try, again for each; see zoo strategies.")
 @click.option("--rates", metavar="RATE,...", help="Peak learning rates to try; five around the default one.")
 @click.option("--seeds", type=int, default=5, show_default=True, help="How often each is trained.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo_core.cli.common import as_json, each, emit, installed, registry, registry_option, table
+from zoo_core.cli.common import as_json, complete_names, each, emit, installed, registry, registry_option, table
 from zoo_core.errors import ZooError, printable
 from zoo_core.filtering import FACETS, MODALITY, SIZE, Wanted, is_closed, wanted
 from zoo_core.layers import Registry
@@ -75,7 +75,7 @@ def list_command(pattern: str, names: bool, registry_file: Path | None, as_json:
 
 
 @click.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_names)
 @click.option("--stages", is_flag=True, help="Build it (random weights) and print the stage table.")
 @registry_option
 @as_json

@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from zoo_core.cli.common import as_json, each, emit, installed, registry, registry_option
+from zoo_core.cli.common import (
+    as_json,
+    complete_names,
+    complete_specs,
+    each,
+    emit,
+    installed,
+    registry,
+    registry_option,
+)
 from zoo_core.errors import BadOption
 from zoo_core.layers import Registry
 from zoo_core.plugins import Plugins
@@ -15,10 +24,18 @@ from zoo_core.recipe import Recipe, field_names
 
 REQUEST_OPTIONS = (
     click.argument("data", required=False),
-    click.option("-b", "--backbone", help="Card name; see zoo list."),
-    click.option("--freeze", help="Freeze strategy, e.g. head-only, last:2, full; see zoo strategies."),
-    click.option("--head", help="Head, e.g. linear."),
-    click.option("--regime", help="Data regime, e.g. new-only; several with commas make a run of each."),
+    click.option("-b", "--backbone", shell_complete=complete_names, help="Card name; see zoo list."),
+    click.option(
+        "--freeze",
+        shell_complete=complete_specs,
+        help="Freeze strategy, e.g. head-only, last:2, full; see zoo strategies.",
+    ),
+    click.option("--head", shell_complete=complete_specs, help="Head, e.g. linear."),
+    click.option(
+        "--regime",
+        shell_complete=complete_specs,
+        help="Data regime, e.g. new-only; several with commas make a run of each.",
+    ),
     click.option("--columns", help="A table's columns, such as path=file,label=class; guessed where not given."),
     click.option(
         "--task",
