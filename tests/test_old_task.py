@@ -17,6 +17,7 @@ from zoo_core.errors import BadOption, LabelClash, OldDataMissing, TooMuchForgot
 from zoo_core.files import read_json, sha256_file
 from zoo_core.layers import load_registry
 from zoo_core.old_task import space_of
+from zoo_core.rehearsing import SoftTargets
 from zoo_core.runs import Run
 from zoo_core.types import Example
 from zoo_core.weights import load_backbone
@@ -141,7 +142,10 @@ def test_label_clash(beside):
     ("fields", "message"),
     [
         ({"labels": "replace"} | MIXED, "trains on the old task, too, which then has no outputs"),
-        ({"labels": "extend"}, "--labels extend: there is no old task. Give its data with --old DATA"),
+        (
+            {"labels": "extend", "backbone": "tiny/net"},
+            "--labels extend: there is no old task. Give its data with --old DATA",
+        ),
         ({"folds": 3} | MIXED, "--folds and --seeds repeat a run without an old task"),
         ({"balance": "loss"} | MIXED, "--balance loss knows no old task"),
         ({"head": "prototype", "regime": "lwf"}, "soft targets train a head step by step"),
@@ -172,6 +176,16 @@ def test_max_forgetting(beside):
         beside(old="photos", lr=0.1, epochs=10, max_forgetting=0.0)
     assert read_json("b/summary.json")["old"]["forgetting"] > 0
     assert beside("c", old="photos", max_forgetting=1.0).summary["recipe"]
+
+
+def test_max_forgetting_on_the_command_line(zoo, photos, birds):
+    """`--max-forgetting` ends with exit code 1 and one sentence where more is lost, and with 0 where it is not."""
+    command = ("finetune", birds, "-b", "tiny/net", "--old", photos, "--lr", 0.1, "--epochs", 10, "--max-forgetting")
+    lost = zoo(*command, 0.0, "--out", "lost")
+    assert lost.code == 1
+    assert "which is more than --max-forgetting 0 allows. The run is kept" in lost.err
+    assert zoo("runs", "show", "lost").code == 0
+    assert zoo(*command, 1.0, "--out", "kept").code == 0
 
 
 @pytest.mark.parametrize("select", ["random", "herding", "margin"])
@@ -241,6 +255,14 @@ def test_other_corrections(beside, correct, said):
     """A head can be corrected in another way, or not at all."""
     old = beside(head=f"linear:correct={correct}", **MIXED).summary["old"]
     assert old["correction"].startswith(said)
+
+
+def test_soft_targets_of_the_same_classes():
+    """With the same classes soft targets count for old examples only: of new pictures the old model may be wrong."""
+    soft = SoftTargets(torch.tensor([[[0.9, 0.1]] * 4]), 2.0, 1.0, first=2)
+    losses = soft.loss(torch.zeros(3, 2), [1, 2, 3], epoch=0)
+    assert losses[0] == 0
+    assert losses[1] == losses[2] > 0
 
 
 def test_herding_follows_the_class_mean():

@@ -79,7 +79,8 @@ def finetune(
             `zoo.freeze.Last(stages=2)`.
         out: the run's folder; by default `runs/` and the recipe's name.
         force: replace a run that is there.
-        fields: the recipe's other fields: epochs, budget, lr, batch_size, seed, device, ...
+        fields: the recipe's other fields: epochs, budget, lr, batch_size, seed, device, ...; with `then=[...]`, further
+            tasks, the run of the last one is returned.
     """
     from zoo_core import components
     from zoo_core.engine import finetune as run_recipe
@@ -98,4 +99,9 @@ def finetune(
     )
     folder = Path(out) if out else Path("runs") / recipe.run_name
     loaded = None if isinstance(backbone, str) else backbone
+    if recipe.then:
+        from zoo_core.console import Console
+        from zoo_core.streams import learn
+
+        return learn(recipe, registry(), plugins, folder, console or Console(), backbone=loaded, force=force)[-1]
     return run_recipe(recipe, registry(), plugins, folder, backbone=loaded, console=console, force=force)

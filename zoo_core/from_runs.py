@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from zoo_core import lineage
 from zoo_core.card import Card, Facet, Openness, Source
 from zoo_core.errors import RunDamaged
 from zoo_core.old_model import keep_head
@@ -33,6 +33,7 @@ def card_of_run(run: Run, name: str, plugins: Plugins) -> Card:
     path = write_object(store_folder(), tensors, {"format": "pt"})
     sha = path.stem
     parent, summary = run.card, run.summary
+    about = lineage.told(run) | {"recipe": summary["recipe"], "head": keep_head(run)}
     trained = ", ".join(summary["freeze"]["stages_trained"]) or "nothing but the head"
     before = f", after {parent.openness.data.name}" if parent.openness.data.name else ""
     card = replace(
@@ -43,7 +44,7 @@ def card_of_run(run: Run, name: str, plugins: Plugins) -> Card:
         paper="",
         notes=f"{parent.name} fine-tuned by the run {summary['run']}; trained: {trained}.",
         parent=parent.name,
-        extra={"x-run": _of_run(run)},
+        extra={"x-run": about},
     )
     tokenizer = tokenizer_of(parent) if parent.modality == "text" else None
     here = locate(tokenizer) if tokenizer else None
@@ -56,11 +57,3 @@ def card_of_run(run: Run, name: str, plugins: Plugins) -> Card:
             f"expected {body.digest()}). Nothing was registered; please report it."
         )
     return card
-
-
-def _of_run(run: Run) -> dict[str, Any]:
-    """What a later run has to know to keep this one's task: its data, and its head with labels."""
-    recipe, summary = run.recipe, run.summary
-    source: dict[str, Any] = {"path": str(Path(recipe.data).expanduser().resolve()), "columns": recipe.columns}
-    source |= {"test_share": recipe.test_share, "val_share": recipe.val_share}
-    return {"recipe": summary["recipe"], "data": summary["data"]["digest"], "source": source, "head": keep_head(run)}

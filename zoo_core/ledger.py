@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo_core import bootstrap, metrics
 from zoo_core.errors import TooMuchForgotten
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo_core.old_task import Part
 
 CONVENTION = (
     "retention = after / before; forgetting = before - after (a loss is positive); "
@@ -68,6 +73,21 @@ def ledger(before: np.ndarray, after: np.ndarray, labels: np.ndarray, classes: S
     }
 
 
+def by_task(
+    before: Tensor, after: Tensor, labels: Tensor, digests: Sequence[str], parts: Sequence[Part]
+) -> list[dict[str, Any]]:
+    """Accuracy before and after on each of the tasks that were learnt one after another, the oldest first."""
+    right, still = (before.argmax(1) == labels).numpy(), (after.argmax(1) == labels).numpy()
+    found = []
+    for part in parts:
+        rows = np.array([digest in part.digests for digest in digests], dtype=bool)
+        figures = {
+            name: float(x[rows].mean()) if rows.any() else None for name, x in (("before", right), ("after", still))
+        }
+        found.append(part.learnt.told() | {"n": int(rows.sum())} | figures)
+    return found
+
+
 def check_lost(lost: dict[str, Any] | None, most: float | None, out: Path) -> None:
     """The run is there and stays; only the user's limit was not kept.
 
@@ -102,6 +122,11 @@ def lines(old: dict[str, Any], most: int = 12) -> list[str]:
     ]
     if old["within_old"] - old["after"] > 0.005:
         found.append(f"among old classes alone it would be {old['within_old']:.3f}: the rest goes to new classes")
+    if len(old.get("tasks", ())) > 1:
+        found += [
+            f"  task {t['run']}: {_share(t['before'], None)} -> {_share(t['after'], None)}  ({t['n']})"
+            for t in old["tasks"]
+        ]
     each = sorted(old["per_class"].items(), key=lambda item: item[1]["after"] - item[1]["before"])
     width = max(len(name) for name, _ in each[:most])
     found += [f"  {name:<{width}}  {c['before']:.3f} -> {c['after']:.3f}  ({c['n']})" for name, c in each[:most]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from zoo_core.backbone import Backbone
 from zoo_core.card import Card
 from zoo_core.console import Console
 from zoo_core.errors import BadOption, LabelClash, OldDataMissing
+from zoo_core.lineage import Learnt, given, joined, relabelled, tasks_of
 from zoo_core.old_model import OldModel, known_model
 from zoo_core.plugins import Plugins
 from zoo_core.recipe import Recipe
@@ -27,6 +28,14 @@ _SAID = {
 
 
 @dataclass(frozen=True)
+class Part:
+    """One of the tasks that were learnt before, and the contents that show it."""
+
+    learnt: Learnt
+    digests: frozenset[str]
+
+
+@dataclass(frozen=True)
 class OldTask:
     """What is to be kept.
 
@@ -35,6 +44,7 @@ class OldTask:
         classes: of the old task; in `extend` and `share` the first outputs of the run's head.
         task: its data, labels as indices into `classes`; None where they are not at hand.
         model: the old model, where one came with the weights; None for a probe on the data.
+        parts: the tasks that it is made of, learnt one after another.
         notes: sentences for the user.
     """
 
@@ -42,6 +52,7 @@ class OldTask:
     classes: tuple[str, ...]
     task: Task | None
     model: OldModel | None
+    parts: tuple[Part, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -69,14 +80,16 @@ def find(
         BadOption: the task is not one of one label.
     """
     soft = getattr(regime, "distil", 0) > 0
-    if not (recipe.old or regime.needs_old or soft):
+    kept = recipe.labels in ("extend", "share") or recipe.max_forgetting is not None
+    learnt = _known(recipe, body.card, use_parent=regime.needs_old or soft or kept)
+    if not (learnt or regime.needs_old or soft):
         if recipe.labels in ("extend", "share"):
             raise BadOption(f"--labels {recipe.labels}: there is no old task. Give its data with --old DATA.")
         return None, task
     if task.kind != "single-label":
         raise BadOption(f"an old task can be kept beside single-label tasks; this one is {task.kind}. Leave --old out.")
     model = known_model(body, plugins)
-    old, notes = _scan(recipe, body.card, console, use_parent=regime.needs_old or soft)
+    old, parts, notes = _scan(recipe, body.card, learnt, console)
     if old is None and regime.needs_old:
         raise OldDataMissing(_no_data(recipe, body.card, model is not None))
     if model is not None and old is not None and not set(old.classes) <= model.names.keys():
@@ -90,8 +103,6 @@ def find(
         )
     if old is not None and model is not None:
         old = relabelled(old, model.classes, {n: model.classes[i] for n, i in model.names.items()})
-        if _same(old.source, parent_data(body.card).get("path", "")) and data.task_digest(old) != _digest(body.card):
-            notes += ("the old data are not those that the parent run was trained on",)
     classes = model.classes if model is not None else old.classes if old is not None else ()
     space = space_of(recipe.labels, classes, task.classes)
     if space == "replace" and (regime.needs_old or soft):
@@ -105,9 +116,9 @@ def find(
     counts = _SAID[space].format(old=len(classes), new=len(task.classes))
     notes = (f"{space}: {counts}", *notes)
     if space == "replace":
-        return OldTask(space, classes, old, None, notes), task
+        return OldTask(space, classes, old, None, parts, notes), task
     everything = classes if space == "share" else (*classes, *task.classes)
-    return OldTask(space, classes, old, model, notes), relabelled(task, everything)
+    return OldTask(space, classes, old, model, parts, notes), relabelled(task, everything)
 
 
 def space_of(asked: str, old: Sequence[str], new: Sequence[str]) -> Space:
@@ -139,41 +150,41 @@ def space_of(asked: str, old: Sequence[str], new: Sequence[str]) -> Space:
     )
 
 
-def relabelled(task: Task, classes: tuple[str, ...], names: Mapping[str, str] | None = None) -> Task:
-    """The task with other classes; `names` says what each of its own is called there."""
-    index = {name: i for i, name in enumerate(classes)}
-    place = [index[(names or {}).get(name, name)] for name in task.classes]
-    return replace(task, classes=classes, examples=tuple(replace(e, label=place[e.label]) for e in task.examples))
+def _known(recipe: Recipe, card: Card, use_parent: bool) -> tuple[Learnt, ...]:
+    """The tasks whose data may show what is to be kept: of the runs that the backbone comes from, or as given."""
+    learnt = tasks_of(card)
+    if recipe.old and not (learnt and _same(recipe.old, learnt[-1].path)):
+        return (given(recipe.old, recipe.test_share, recipe.val_share),)
+    return learnt if recipe.old or use_parent else ()
 
 
-def parent_data(card: Card) -> dict[str, Any]:
-    """What the card says of the data of the run it was registered from; empty for others."""
-    return dict(card.extra.get("x-run", {}).get("source", {}))
-
-
-def _scan(recipe: Recipe, card: Card, console: Console, use_parent: bool) -> tuple[Task | None, tuple[str, ...]]:
-    """The old data: those given, else those of the parent run if they are still there."""
-    parent = parent_data(card)
-    source, columns = recipe.old, None
-    test_share, val_share = recipe.test_share, recipe.val_share
-    if parent and (not source or _same(source, parent["path"])):
-        if not source and not (use_parent and Path(parent["path"]).exists()):
-            return None, ()
-        source, columns = parent["path"], parent["columns"]
-        test_share, val_share = parent["test_share"], parent["val_share"]  # its test side is what that run never saw
-    if not source:
-        return None, ()
-    old = data.scan(
-        source,
-        columns=columns,
-        test_share=test_share,
-        val_share=val_share,
-        on_bad_image=recipe.on_bad_image,
-        console=console,
-        modality=modalities.of(card.modality),
-        task="single-label",
-    )
-    return old, () if recipe.old else (f"old data of the run that {card.name} was registered from: {source}",)
+def _scan(
+    recipe: Recipe, card: Card, learnt: Sequence[Learnt], console: Console
+) -> tuple[Task | None, tuple[Part, ...], tuple[str, ...]]:
+    """Old data, those of several tasks as one; which example shows which task; and what is to be said."""
+    parts, tasks, notes = [], [], []
+    for task in learnt:
+        if not task.here and not (recipe.old and _same(recipe.old, task.path)):
+            parts.append(Part(task, frozenset()))
+            notes.append(f"the data of task {task.run} are not at hand any more: {task.path}")
+            continue
+        found = data.scan(
+            task.path,
+            columns=task.columns,
+            test_share=task.test_share,
+            val_share=task.val_share,
+            on_bad_image=recipe.on_bad_image,
+            console=console,
+            modality=modalities.of(card.modality),
+            task="single-label",
+        )
+        if task.digest and data.task_digest(found) != task.digest:
+            notes.append(f"the data of task {task.run} are not those that it was trained on: {task.path}")
+        elif not recipe.old:
+            notes.append(f"old data of the run that {card.name} was registered from: {task.path}")
+        parts.append(Part(task, frozenset(e.digest for e in found.examples)))
+        tasks.append(found)
+    return (joined(tasks) if tasks else None), tuple(parts), tuple(notes)
 
 
 def _apart(old: Task, new: Task) -> tuple[Task, tuple[str, ...]]:
@@ -199,10 +210,6 @@ def _no_data(recipe: Recipe, card: Card, model: bool) -> str:
         f"the regime {recipe.regime!r} mixes old data in, and none are given; the card of {card.name} says that {why}. "
         f"Give --old DATA if you have them, {lwf}--regime new-only, which may forget the old task."
     )
-
-
-def _digest(card: Card) -> str:
-    return str(card.extra["x-run"]["data"])
 
 
 def _same(a: str, b: str) -> bool:

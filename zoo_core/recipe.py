@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_origin, get_type_hints
 
 from zoo_core import training
 from zoo_core.components import convert
@@ -34,6 +34,7 @@ class Recipe:
         old: the old task's data: regimes that rehearse mix it in, and its test side shows what was lost.
         labels: of old and new task: `extend` has the classes of both in one head, `share` the same ones, `replace` the
             new ones only; `auto` takes the one of the first two that fits.
+        then: data of further tasks, learnt one after another (`zoo finetune --then`); each run of them has none.
         max_forgetting: how much of the old task's accuracy may be lost, as a share of all examples; a run that loses
             more is kept, and fails.
         epochs: passes over the training side.
@@ -72,6 +73,7 @@ class Recipe:
     task: Literal["auto", "single-label", "multi-label", "regression", "ordinal"] = "auto"
     old: str | None = None
     labels: Literal["auto", "extend", "share", "replace"] = "auto"
+    then: tuple[str, ...] = ()
     max_forgetting: float | None = None
     epochs: int | None = None
     budget: str | None = None
@@ -206,6 +208,8 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
         return None
     if isinstance(value, str):
         return convert(value, hint, key)
+    if isinstance(value, list | tuple) and get_origin(hint) is tuple and all(isinstance(part, str) for part in value):
+        return tuple(value)
     if isinstance(value, int) and not isinstance(value, bool) and float in (hint, *getattr(hint, "__args__", ())):
         return float(value)
     allowed = getattr(hint, "__args__", (hint,))

@@ -37,18 +37,20 @@ class SoftTargets:
         shares: probabilities at the temperature [views, N, old classes].
         temperature: of the softmax of both models.
         weight: in the loss.
+        first: of the examples that it counts for.
     """
 
     shares: Tensor
     temperature: float
     weight: float
+    first: int = 0
 
     def loss(self, outputs: Tensor, rows: Sequence[int], epoch: int) -> Tensor:
         """Outputs [B, classes], old ones first, to weight * T^2 * KL(old || new over the old classes) [B]."""
         aim = self.shares[epoch % len(self.shares)][torch.as_tensor(rows)].to(outputs.device)
         ours = (outputs[:, : aim.shape[1]] / self.temperature).log_softmax(1)
         gap = torch.nn.functional.kl_div(ours, aim, reduction="none").sum(1)
-        return self.weight * self.temperature**2 * gap
+        return self.weight * self.temperature**2 * gap * (torch.as_tensor(rows) >= self.first).to(gap)
 
 
 def ahead(old: OldTask, regime: Any, recipe: Recipe) -> OldTask:
@@ -179,6 +181,7 @@ class Keeper:
         facts |= {"head": self.head_note, "notes": list(old.notes), "ratio": getattr(self.regime, "ratio", 0.0)}
         facts |= {"n_train": len(self.chosen), "n_held": len(self.held), "buffer": getattr(self.regime, "buffer", 0)}
         facts |= {"correction": self.correction}
+        facts["tasks"] = [part.learnt.told() | {"n": 0, "before": None, "after": None} for part in old.parts]
         if not len(test):
             empty = dict.fromkeys(("before", "after", "retention", "forgetting", "backward_transfer"))
             return facts | empty | {"how": "no old data are at hand; --old DATA would show what was lost"}
@@ -186,6 +189,7 @@ class Keeper:
         before = self.model.builder.probabilities(self.model.outputs(self.kept, test.digests))
         probed = old.space == "replace"
         after = self._probed(model) if probed else model.builder.probabilities(outputs(test.digests))
+        facts["tasks"] = ledger.by_task(before, after, test.labels, test.digests, old.parts)
         return facts | ledger.ledger(before.numpy(), after.numpy(), test.labels.numpy(), old.classes)
 
     def cost(self, seconds: Mapping[str, float]) -> dict[str, Any]:
@@ -225,7 +229,9 @@ class Keeper:
         temperature = float(getattr(self.regime, "temperature", 2.0))
         views = [train.rows(range(len(train)), k) for k in range(max(1, train.views))]
         shares = [(self.model.outputs(self.kept, names) / temperature).softmax(1) for names in views]
-        return SoftTargets(torch.stack(shares), temperature, weight)
+        # of new pictures of the same classes the old model may well be wrong: the labels know better
+        first = len(train) - train.n_old if self.old.space == "share" and train.n_old else 0
+        return SoftTargets(torch.stack(shares), temperature, weight, first)
 
 
 def asked(builder: Any) -> str:

@@ -15,7 +15,7 @@ from zoo_core.console import Console
 from zoo_core.errors import BadOption, TooMuchForgotten
 from zoo_core.files import write_json
 from zoo_core.layers import Registry
-from zoo_core.old_task import parent_data
+from zoo_core.lineage import tasks_of
 from zoo_core.plugins import Plugins
 from zoo_core.recipe import Recipe
 from zoo_core.runs import Run
@@ -49,9 +49,9 @@ def try_each(
         raise BadOption(f"--regime {recipe.regime}: {twice[0]} is named twice. Name each once.")
     for spelling in spellings:
         components.build(plugins, "regime", spelling)  # a typing mistake in the last one is found before any is trained
-    parent = parent_data(registry.get(recipe.backbone)).get("path", "")
-    if not recipe.old and parent and Path(parent).exists():
-        recipe = recipe.with_values(old=parent)  # so that every regime is measured on it
+    learnt = tasks_of(registry.get(recipe.backbone))
+    if not recipe.old and learnt and learnt[-1].here:
+        recipe = recipe.with_values(old=learnt[-1].path)  # so that every regime is measured on it
     runs = []
     for spelling in spellings:
         own = recipe.with_values(regime=spelling, max_forgetting=None)

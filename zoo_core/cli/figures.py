@@ -179,3 +179,14 @@ def print_tried(found: Mapping[str, Any], out: Path) -> None:
     before = next((row["old"]["before"] for row in found["runs"] if row["old"]["before"] is not None), None)
     click.echo(f"\nThe old model had {before:.3f} on the old task." if before is not None else "\nNo old data at hand.")
     click.echo(f"Runs      {out}/; each report.html shows all of them")
+
+
+def print_stream(found: Mapping[str, Any], out: Path) -> None:
+    """The accuracy matrix of tasks learnt one after another, and its figures."""
+    names = [task["run"] for task in found["tasks"]]
+    click.echo("\nTest accuracy after each task (rows) on each task (columns):")
+    table(("after", *names), [(name, *map(_number, row)) for name, row in zip(names, found["matrix"], strict=True)])
+    click.echo()
+    for key in ("average_accuracy", "forgetting", "backward_transfer", "forward_transfer"):
+        click.echo(f"{key.replace('_', ' ').capitalize():<18}{_number(found[key])}")
+    click.echo(f"\n{found['convention']}\nRuns      {out}/")

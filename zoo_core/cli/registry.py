@@ -14,6 +14,7 @@ from zoo_core.cli.common import as_json, complete_names, each, emit, installed, 
 from zoo_core.errors import ZooError, printable
 from zoo_core.filtering import FACETS, MODALITY, SIZE, Wanted, is_closed, wanted
 from zoo_core.layers import Registry
+from zoo_core.lineage import tasks_of
 
 if TYPE_CHECKING:
     from zoo_core.card import Card
@@ -94,6 +95,7 @@ def show_command(name: str, stages: bool, registry_file: Path | None, as_json: b
         "layer": cards.layer_of(name).name,
         "hides": cards.hidden(name),
         "lineage": cards.lineage(name),
+        "learnt": [learnt.told() | {"here": learnt.here} for learnt in tasks_of(card)],
         "recorded": _recorded(card),
         "installed": card.provider in plugins.supplied("provider") and not is_closed(card.to_json()),
     }
@@ -184,6 +186,10 @@ def _print_card(card: Card, facts: dict[str, Any]) -> None:
     for key, value in lines.items():
         if value:
             click.echo(f"  {key:<13} {printable(value)}")
+    for task in facts["learnt"]:
+        accuracy = "" if task["accuracy"] is None else f", test accuracy {task['accuracy']:.3f}"
+        where = "" if task["here"] else " (not at hand)"
+        click.echo(f"  {'learnt':<13} {printable(task['run'])}: {printable(task['source']['path'])}{where}{accuracy}")
     if not facts["installed"] and card.package and not is_closed(card.to_json()):
         click.echo(f"  not installed: pip install {printable(card.package)}")
 

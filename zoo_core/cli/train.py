@@ -48,6 +48,9 @@ REQUEST_OPTIONS = (
         type=click.Choice(["auto", "extend", "share", "replace"]),
         help="Old and new classes in one head, the same classes, or the new ones only.",
     ),
+    click.option(
+        "--then", multiple=True, metavar="DATA", help="A further task, learnt after the others; may be repeated."
+    ),
     click.option("--max-forgetting", type=float, metavar="SHARE", help="Fail when more of the old accuracy is lost."),
     click.option("--epochs", type=int, help="Passes over the training side."),
     click.option("--budget", help="Time for training: 90s, 10m, 1h."),
@@ -114,6 +117,7 @@ def finetune_command(
       zoo finetune photos/ -b cnn/tf_efficientnet_lite0.in1k --freeze auto --prefer speed
       zoo finetune photos/ -b cnn/tf_efficientnet_lite0.in1k --freeze full --dry-run
       zoo finetune birds/ -b mine/mammals --old mammals/ --regime new-only,rehearsal,lwf
+      zoo finetune mammals/ -b cnn/resnet18.a1_in1k --regime rehearsal:buffer=200 --then birds/ --then fish/
       zoo finetune --resume runs/photos-last-1a2b3c4d
     """
     if resume:
@@ -128,6 +132,16 @@ def finetune_command(
 
     folder = out or Path("runs") / recipe.run_name
     several = tried.regimes_of(recipe.regime, plugins)
+    if recipe.then and len(several) > 1:
+        raise BadOption(f"--then goes with one regime, and --regime {recipe.regime} names {len(several)}. Give one.")
+    if recipe.then and not dry_run:
+        from zoo_core import streams
+        from zoo_core.cli.figures import print_stream
+
+        runs = streams.learn(recipe, cards, plugins, folder, Terminal(), force=force)
+        found = streams.told(runs, recipe)
+        emit(found) if as_json else print_stream(found, folder)
+        return
     if len(several) > 1 and not dry_run:
         from zoo_core.cli.figures import print_tried
         from zoo_core.trade_off import told
@@ -183,7 +197,7 @@ def recipe_of(
     **options: Any,
 ) -> Recipe:
     """The recipe that `REQUEST_OPTIONS` ask for."""
-    given = {k: v for k, v in options.items() if v is not None and k in field_names()}
+    given = {k: v for k, v in options.items() if v not in (None, ()) and k in field_names()}
     recipe = Recipe.load(recipe_file, settings, **given) if recipe_file else Recipe.of(given, settings)
     return _auto_options(recipe, {"prefer": prefer, "budget": auto_budget})
 
