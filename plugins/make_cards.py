@@ -22,8 +22,9 @@ from typing import Any
 
 from zoo_core.card import Card, Facet, Input, Mark, Openness, Source, TextInput
 from zoo_core.files import read_json
-from zoo_core.from_folders import TEXT_TOWER, text_input
+from zoo_core.from_folders import TEXT_TOWER
 from zoo_core.layers import read_entries, write_shipped
+from zoo_core.open_clip_provider import OpenClipProvider
 
 ROOT = Path(__file__).resolve().parents[1]
 PATHS = {name: ROOT / f"plugins/zoo-{name}/zoo_{name}/cards.json" for name in ("cnn", "vit", "dino", "clip")}
@@ -81,11 +82,6 @@ DATA: tuple[tuple[Mark, str, dict[str, str]], ...] = (
 )
 WORDS = {w: Facet(mark, licence, name) for mark, licence, part in DATA for ws, name in part.items() for w in ws.split()}
 MARKS: tuple[Mark, ...] = ("open", "restricted", "unknown", "closed")
-
-# where the hub keeps what open_clip calls by its old name
-OWNERS = {"bert-base-uncased": "google-bert/bert-base-uncased"} | {
-    name: f"FacebookAI/{name}" for name in ("roberta-base", "xlm-roberta-base", "xlm-roberta-large")
-}
 
 # pip-installable files of timm's architectures, under other tensor names.
 LITE = (
@@ -194,10 +190,8 @@ def text_card(card: Card) -> Card:
     import open_clip
 
     about = open_clip.get_model_config(card.architecture)["text_cfg"]
-    hub = about.get("hf_tokenizer_name", "")
-    given = text_input(about, f"hf:{OWNERS.get(hub, hub)}/tokenizer.json")
-    name = card.name + TEXT_TOWER
-    return replace(card, name=name, modality="text", input=Input(), text=TextInput(**given))
+    text = TextInput(**OpenClipProvider.text_input(about))
+    return replace(card, name=card.name + TEXT_TOWER, modality="text", input=Input(), text=text)
 
 
 def plugin_of(architecture: str, tag: str) -> str:
@@ -266,7 +260,7 @@ def towers(card: Card) -> tuple[Any, Any, Any]:
     import torch
     from zoo_clip.text import levels, text_tower
 
-    from zoo_core.open_clip_provider import OpenClipProvider, image_tower, tower_levels
+    from zoo_core.open_clip_provider import image_tower, tower_levels
 
     if card.modality == "image":
         model: Any = image_tower(card)

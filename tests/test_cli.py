@@ -222,7 +222,7 @@ MISTAKES = {
     "unknown field": ((*FINETUNE, "--freeze", "last:stage=2"), 2, "has no field 'stage'. Did you mean stages?"),
     "unknown set": ((*FINETUNE, "--set", "epoch=2"), 2, "unknown field 'epoch'. Did you mean epochs"),
     "bad value": ((*FINETUNE, "--epochs", "many"), 2, "'many' is not a valid integer"),
-    "out of range": ((*FINETUNE, "--epochs", "0"), 2, "epochs: got 0, expected more than 0"),
+    "out of range": ((*FINETUNE, "--epochs", "0"), 2, "--epochs 0 trains nothing, which leaves --head linear"),
     "no data": (("finetune", "-b", "tiny/net"), 2, "no data given"),
     "no backbone": (("finetune", "photos"), 2, "no backbone given"),
     "missing data": (("finetune", "nowhere", "-b", "tiny/net"), 2, "nowhere: no such file or folder"),

@@ -61,7 +61,7 @@ def test_what_replaces_what(tmp_path):
         (["seed=one"], "seed: got 'one', expected int"),
         (["weights=some"], "weights: got 'some', expected pretrained or none"),
         (["lr"], "--set 'lr': expected key=value"),
-        (["epochs=0"], "epochs: got 0, expected more than 0"),
+        (["epochs=-1"], "epochs: got -1, expected more than 0"),
         (["batch_size=-1"], "batch_size: got -1, expected more than 0"),
         (["lr=0"], "lr: got 0.0, expected more than 0"),
         (["lr=inf"], "lr: got inf, expected more than 0"),

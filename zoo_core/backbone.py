@@ -80,6 +80,8 @@ class Backbone:
         pooling: a stage's value to one row per example [B, C]; `pool` by default.
         labels: every name by which people call an output of the classifier -> its index; the first name of each is
             what it is shown as. Empty where the outputs have no names.
+        words: texts to unit vectors [N, D] in the space of the features, and the scale of cosines between the two:
+            what a text tower beside it makes of them. None where there is none.
     """
 
     card: Card
@@ -92,6 +94,7 @@ class Backbone:
     reader: Reader = None  # type: ignore[assignment]  # made from the card below
     pooling: Callable[[Value], Tensor] = pool
     labels: Mapping[str, int] = field(default_factory=dict)
+    words: Callable[[Sequence[str]], tuple[Tensor, float]] | None = None
 
     def __post_init__(self) -> None:
         self.reader = self.reader or Pixels(self.card.input)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo_core import auto, freeze, heads, instance_heads, regimes
+from zoo_core import auto, freeze, heads, instance_heads, regimes, worded_heads
 from zoo_core.hookspecs import hookimpl
 
 
@@ -33,6 +33,8 @@ def zoo_head_builders() -> dict[str, type]:
         "attentive": heads.Attentive,
         "prototype": instance_heads.Prototype,
         "knn": instance_heads.Knn,
+        "zero-shot": worded_heads.ZeroShot,
+        "tip-adapter": worded_heads.TipAdapter,
     }
 
 

@@ -105,6 +105,31 @@ def numbers(run: Run, answered: Answered) -> list[Markup]:
     return [chart("Predicted and true", lines, Axis("true"), Axis("predicted"), alt)]
 
 
+def mixtures(found: dict[str, Any] | None) -> list[Markup]:
+    """Validation accuracy by how much of the trained weights is in the mixture (WiSE-FT)."""
+    if not found:
+        return []
+    names = {"new": "new task", "old": "old task"}
+    lines = [
+        Line(names[side], list(zip(found["alphas"], found[side], strict=True)), "dots")
+        for side in names
+        if side in found
+    ]
+    chosen = [(found["chosen"], min(min(found[side]) for side in names if side in found))]
+    chosen.append((found["chosen"], max(max(found[side]) for side in names if side in found)))
+    alt = "; ".join(f"{a:g}: {score:.3f}" for a, score in zip(found["alphas"], found["score"], strict=True))
+    return [
+        chart(
+            "Weights before and after, mixed",
+            [*lines, Line("taken", chosen, "dash")],
+            Axis("share of the trained weights", 0.0, 1.0),
+            Axis("validation accuracy"),
+            f"Mean accuracy by share: {alt}.",
+            found["why"],
+        )
+    ]
+
+
 def training(history: Sequence[dict[str, Any]]) -> list[Markup]:
     """Loss by epoch."""
     if len(history) < 2:

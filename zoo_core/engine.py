@@ -11,12 +11,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo_core import components, data, device, ensembles, fit, modalities, old_task, rehearsing, report, training
+from zoo_core import (
+    checks,
+    components,
+    data,
+    device,
+    ensembles,
+    fit,
+    modalities,
+    old_task,
+    rehearsing,
+    report,
+    training,
+    wise_ft,
+)
 from zoo_core.adapting import adapted
 from zoo_core.backbone import Backbone
 from zoo_core.clock import Clock
 from zoo_core.console import Console
-from zoo_core.errors import BadOption, FreezeBroken, RunDamaged
+from zoo_core.errors import FreezeBroken, RunDamaged
 from zoo_core.evidence import gather, recalled, table, told
 from zoo_core.files import read_json
 from zoo_core.judging import floor_of, judge
@@ -31,7 +44,7 @@ from zoo_core.repeats import joined
 from zoo_core.runs import REPORT, Run, RunWriter, fingerprints
 from zoo_core.targets import Target
 from zoo_core.trainer import Kept, Trainer, kept_at
-from zoo_core.types import ONE_LABEL, Evidence, Example, FreezePlan, Split, Task
+from zoo_core.types import Evidence, Example, FreezePlan, Split, Task
 from zoo_core.unfinished import Unfinished
 from zoo_core.weights import load_backbone
 
@@ -107,7 +120,7 @@ def prepare(
     progress.same(data=data.task_digest(task), weights=backbone.digest(), **beside)
     progress.told(torch=torch.__version__, device=str(where), threads=str(torch.get_num_threads()))
     if hasattr(strategy, "trials"):
-        _check_trials(recipe, task)
+        checks.trials(recipe, task)
         known = progress.known("evidence")
         evidence = recalled(known) if known else _evidence(strategy, recipe, plugins, task, backbone, console)
         progress.note("evidence", asdict(evidence))
@@ -115,7 +128,7 @@ def prepare(
     plan = strategy.plan(backbone.info(), task).check(backbone.info())
     head = plan.head or recipe.head
     builder = objective(components.build(plugins, "head", head), task, recipe)
-    _check_head(head, recipe.freeze, builder, plan, backbone)
+    checks.head(head, recipe.freeze, builder, plan, backbone)
     ensembles.check(recipe, backbone, builder)
     rehearsing.check(recipe, regime, builder, training.read(recipe.training), old)
     if old:
@@ -130,12 +143,9 @@ def prepare(
         budget_seconds=recipe.budget_seconds,
         training=training.read(recipe.training),
     )
-    _check_training(recipe, schedule, builder, task)
-    if schedule.epochs < len(plan.phases):
-        raise BadOption(
-            f"--epochs {schedule.epochs}: --freeze {recipe.freeze} has {len(plan.phases)} phases of at least one epoch "
-            f"each. Give --epochs {len(plan.phases)} or more."
-        )
+    checks.training(recipe, schedule, builder, task)
+    checks.epochs(recipe, schedule, builder, plan, backbone)
+    wise_ft.check(recipe, builder, old, task)
     with adapted(strategy, backbone, plan):
         trained = plan.parameters(backbone.info())
     return Preview(task, backbone, plan, schedule, strategy, trained, head, builder, old)
@@ -194,6 +204,7 @@ def finetune(
             trainer.find_rate(both["train"], recipe.seed)
         second = ensembles.solve(recipe, plugins, task, body, kept, sides["train"]) if recipe.ensemble else None
         model, history = trainer.train(both["train"], both["val"], recipe.seed, memory)
+        mixed = wise_ft.step(recipe, trainer, model, keeper, sides["val"]) if recipe.wise_ft else {}
         if keeper:
             keeper.correct(model, sides["val"], lambda names: trainer.outputs(model, names))
         clock.lap("fit")
@@ -228,7 +239,7 @@ def finetune(
                 "reason": plan.reason,
             },
             "head": head,
-            "head_note": history[-1].get("solved", ""),
+            "head_note": history[-1].get("solved", trainer.beginning.note),
             "task": task.kind,
             "regime": recipe.regime,
             "schedule": asdict(trainer.schedule)
@@ -242,6 +253,7 @@ def finetune(
             "cache": {"hits": acts.hits, "misses": acts.misses, "bytes": acts.size_bytes, "mode": acts.mode},
             "digests": fingerprints(model, history, memory.optimiser_digest),
             "resumed": progress.resumed,
+            **mixed,
         }
         if keeper and lost:
             summary["old"] = lost | {"cost": keeper.cost(clock.laps)}
@@ -301,40 +313,6 @@ def _evidence(
         f"Trials    {evidence.folds} folds of the {len(sides.examples)} training examples, {evidence.seconds:.1f} s"
     )
     return evidence
-
-
-def _check_head(head: str, freeze: str, builder: Any, plan: FreezePlan, body: Backbone) -> None:
-    """Some heads need every stage frozen: they are solved at once, or read the pretrained stages."""
-    if plan.depth < len(body.stages) and (getattr(builder, "solves", False) or getattr(builder, "reads_stages", False)):
-        raise BadOption(
-            f"--head {head} works on the frozen backbone, but --freeze {freeze} trains "
-            f"{len(body.stages) - plan.depth} stages. Give --freeze head-only, or another head."
-        )
-
-
-def _check_training(recipe: Recipe, schedule: fit.Schedule, builder: Any, task: Task) -> None:
-    """Options that something else in the recipe leaves without an effect."""
-    options = schedule.training
-    if options != training.Training() and getattr(builder, "solves", False):
-        raise BadOption(
-            f"--training {recipe.training}: --head {recipe.head} is solved at once, not trained. Leave one out."
-        )
-    if options.find_lr and recipe.lr is not None:
-        raise BadOption(f"--training find_lr looks for the rate that --lr {recipe.lr:g} gives. Leave one out.")
-    if options.patience and not task.split("val"):
-        raise BadOption(
-            f"--training patience={options.patience} needs validation examples, and there are none. "
-            "Give --set val_share=0.15, or leave it out."
-        )
-
-
-def _check_trials(recipe: Recipe, task: Task) -> None:
-    """Trials compare right and wrong answers of plain training."""
-    other = "Give --freeze full or --freeze head-only."
-    if task.kind not in ONE_LABEL:
-        raise BadOption(f"--freeze {recipe.freeze} compares shares of right answers; this task is {task.kind}. {other}")
-    if recipe.balance != "none" or recipe.class_weights:
-        raise BadOption(f"--freeze {recipe.freeze} compares ways without --balance and --class-weights. {other}")
 
 
 def _side(task: Task, name: Split, target: Target) -> fit.Side:

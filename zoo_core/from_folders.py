@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from zoo_core.errors import BadCard, NotAModelFolder, ZooError, shown
 from zoo_core.files import read_json
 from zoo_core.from_transformers import card_of_text, is_text
 from zoo_core.layers import Registry
+from zoo_core.open_clip_provider import OpenClipProvider
 from zoo_core.registering import weights_facet
 from zoo_core.weights import local_source
 
@@ -149,7 +150,7 @@ def _open_clip(config: dict[str, Any], folder: Path, tower: Literal["vision", "t
     entry: dict[str, Any] = {"provider": "clip", "package": "zoo-clip", "architecture": known or folder.name}
     entry |= {} if known else {"config": model}
     if tower == "text":
-        entry |= {"modality": "text", "text": text_input(model["text_cfg"])}
+        entry |= {"modality": "text", "text": OpenClipProvider.text_input(model["text_cfg"], beside=True)}
     else:
         side = view.get("size") or model["vision_cfg"].get("image_size", 224)
         size = [side, side] if isinstance(side, int) else list(side)
@@ -161,19 +162,6 @@ def _open_clip(config: dict[str, Any], folder: Path, tower: Literal["vision", "t
             **{key: view[key] for key in ("mean", "std") if key in view},
         }
     return _card(entry, folder / "open_clip_config.json")
-
-
-def text_input(about: Mapping[str, Any], hub: str = "") -> dict[str, Any]:
-    """How a text tower of open_clip reads texts: `text_cfg` as a card has it.
-
-    Args:
-        hub: where `tokenizer.json` is, for tokenizers of transformers; without it, beside the weights.
-    """
-    pooling = {"mean_pooler": "mean", "cls_pooler": "cls"}.get(about.get("hf_pooler_type", ""), "last")
-    found: dict[str, Any] = {"length": about.get("context_length", 77), "pooling": pooling}
-    if not about.get("hf_tokenizer_name"):
-        return found | {"tokenizer": "package:open_clip/bpe_simple_vocab_16e6.txt.gz"}
-    return found | ({"tokenizer": hub} if hub else {})
 
 
 def _transformers(config: dict[str, Any]) -> Card:

@@ -48,7 +48,9 @@ def card_of_run(run: Run, name: str, plugins: Plugins) -> Card:
     )
     tokenizer = tokenizer_of(parent) if parent.modality == "text" else None
     here = locate(tokenizer) if tokenizer else None
-    if here:  # it lies beside the parent's weights, not beside the new ones
+    if tokenizer and here and getattr(body.reader, "several_files", False):
+        card = replace(card, text=replace(card.text, tokenizer=tokenizer.uri))  # it needs what lies beside it
+    elif here:  # it lies beside the parent's weights, not beside the new ones
         card = replace(card, text=replace(card.text, tokenizer=f"store:{keep_copy(here).stem}"))
     again = load_backbone(card, plugins)
     if again.digest() != body.digest():

@@ -92,6 +92,51 @@ class Neighbours(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
+class TipLayer(nn.Module):
+    """Scaled cosine to each class's text, and votes of training examples: exp(-beta (1 - cosine)), weighted by alpha.
+
+    Until it is told of texts and examples, it answers as if every output were equally likely.
+    """
+
+    weight: Tensor
+    scale: Tensor
+    alpha: Tensor
+    beta: Tensor
+    keys: Tensor
+    labels: Tensor
+
+    def __init__(self, feature_dim: int, outputs: int, scale: float):
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(outputs, feature_dim))
+        self.register_buffer("keys", torch.empty(0, feature_dim))
+        self.register_buffer("labels", torch.empty(0, dtype=torch.long))
+        for name, value in (("scale", scale), ("alpha", 1.0), ("beta", 5.5)):
+            self.register_buffer(name, torch.tensor(value))
+
+    def remember(self, features: Tensor, labels: Tensor) -> None:
+        """Keep features [N, D], normalised, and labels [N]."""
+        self.keys, self.labels = F.normalize(features, dim=1), labels.clone()
+
+    def texts(self, unit: Tensor) -> Tensor:
+        """Outputs of the texts alone for features of unit length [B, D]."""
+        return self.scale * unit @ self.weight.T
+
+    def votes(self, similar: Tensor, beta: Tensor | float) -> Tensor:
+        """Cosines to the kept examples [B, N] to votes for the classes [B, classes]."""
+        shares = F.one_hot(self.labels, len(self.weight)).to(similar)
+        return (beta * (similar - 1)).exp() @ shares
+
+    def forward(self, x: Tensor) -> Tensor:
+        unit = F.normalize(x, dim=1)
+        return self.texts(unit) + self.alpha * self.votes(unit @ self.keys.T, self.beta)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Take any number of examples: how many were kept is known only from what was saved."""
+        self.keys = torch.empty_like(state_dict[f"{prefix}keys"], device=self.keys.device)
+        self.labels = torch.empty_like(state_dict[f"{prefix}labels"], device=self.labels.device)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
 def positions(value: Value) -> Tensor:
     """A stage's value as one row for each position or token [B, N, C]; parts of a tuple are joined by channel.
 

@@ -71,6 +71,8 @@ class HeadBuilder(Protocol):
     A head that is solved at once, in place of training, has `solves = True` and a method `solve`; one
     that reads the pooled features of all stages has `reads_stages = True`; see `multi-stage`. One with
     `reads_positions = True` takes the last stage's place: its module gets the value that enters that stage.
+    One that begins with something better than chance has a method `begin(head, body, task)`, called once before
+    training, which fills the module and returns how, in words; see `zero-shot`.
     `kinds` lists the kinds of task it knows, where that is more than one label; see docs/heads.md.
     """
 

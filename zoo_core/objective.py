@@ -15,6 +15,7 @@ from zoo_core.types import ONE_LABEL, Task
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from zoo_core.backbone import Backbone
     from zoo_core.recipe import Recipe
 
 
@@ -56,6 +57,15 @@ class Objective:
     def solve(self, head: nn.Module, features: Tensor, labels: Tensor, widths: Sequence[int]) -> str:
         """Fill the head at once; returns how, in words."""
         return str(self.builder.solve(head, features, self.target.aims(labels), widths))
+
+    @property
+    def begins(self) -> bool:
+        """Whether a new head begins with something, not with chance."""
+        return hasattr(self.builder, "begin")
+
+    def begin(self, head: nn.Module, body: Backbone, task: Task) -> str:
+        """Fill a new head with what it begins with; returns how, in words."""
+        return str(self.builder.begin(head, body, task))
 
     @property
     def solves(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,12 @@ _OWN_GROUPS = {
     "blocks": [(r"visual\.transformer\.resblocks\.(\d+)", None), (r"visual\.layer(\d+)", None)],
 }
 """open_clip's own towers have no group matcher; what follows the blocks (ln_post, proj, attnpool) comes last."""
+
+
+_OWNERS = {"bert-base-uncased": "google-bert/bert-base-uncased"} | {
+    name: f"FacebookAI/{name}" for name in ("roberta-base", "xlm-roberta-base", "xlm-roberta-large")
+}
+"""Where the hub keeps what open_clip calls by its old name."""
 
 
 class OpenClipProvider:
@@ -43,6 +49,20 @@ class OpenClipProvider:
                 f"{near(card.architecture, known)}"
             )
         return dict(found)
+
+    @staticmethod
+    def text_input(about: Mapping[str, Any], *, beside: bool = False) -> dict[str, Any]:
+        """How a text tower reads texts: open_clip's `text_cfg` as a card's `text` has it.
+
+        Args:
+            beside: its `tokenizer.json` lies beside the weights; else it is where the hub keeps it.
+        """
+        pooling = {"mean_pooler": "mean", "cls_pooler": "cls"}.get(about.get("hf_pooler_type", ""), "last")
+        found: dict[str, Any] = {"length": about.get("context_length", 77), "pooling": pooling}
+        named = about.get("hf_tokenizer_name")
+        if not named:
+            return found | {"tokenizer": "package:open_clip/bpe_simple_vocab_16e6.txt.gz"}
+        return found if beside else found | {"tokenizer": f"hf:{_OWNERS.get(named, named)}/tokenizer.json"}
 
     @staticmethod
     def made(build: Callable[..., Any], card: Card, *arguments: Any) -> Any:

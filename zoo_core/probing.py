@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from zoo_core import components, fit
 from zoo_core.backbone import Backbone
+from zoo_core.beginning import Beginning
 from zoo_core.console import Console
 from zoo_core.errors import BadOption
 from zoo_core.objective import Objective, objective
@@ -97,23 +98,22 @@ def probe(
                 )
             read = kept.all_stages if builder.reads_stages else kept.features
             train, val = (_features(task, side, read, builder) for side in ("train", "val"))
-            size = head_dim(builder, body, kept.plain.pooled.widths)
+            size, beginning = head_dim(builder, body, kept.plain.pooled.widths), Beginning(builder, body, task)
             if builder.solves:
-                head = _made(builder, size, task, recipe.seed)
+                head = _made(beginning, size, recipe.seed)
                 builder.solve(head, train.x, train.y, kept.plain.pooled.widths if builder.reads_stages else ())
                 found.append(Score(spelled, None, _figures([head], builder, val)))
             else:
                 regime = components.build(plugins, "regime", "new-only")
-                found += _grid(one, builder, size, task, rates, regime, schedule, train, val)
+                found += _grid(one, beginning, size, rates, regime, schedule, train, val)
             advance(1)
     return sorted(found, key=lambda score: score.loss)
 
 
 def _grid(
     recipe: Recipe,
-    builder: Objective,
+    beginning: Beginning,
     size: int,
-    task: Task,
     rates: Sequence[float],
     regime: Any,
     schedule: fit.Schedule,
@@ -121,8 +121,8 @@ def _grid(
     val: _Features,
 ) -> list[Score]:
     """One head at all rates, with all seeds, in one training."""
-    seeds = range(recipe.seed, recipe.seed + recipe.seeds)
-    modules = [_made(builder, size, task, seed) for seed in seeds]
+    builder, seeds = beginning.builder, range(recipe.seed, recipe.seed + recipe.seeds)
+    modules = [_made(beginning, size, seed) for seed in seeds]
     try:
         trained, _ = fit_stacked(builder, modules, rates, seeds, regime, schedule, (train.x, train.y), (val.x, val.y))
     except RuntimeError as error:  # what vmap cannot do, such as batch norm that keeps statistics
@@ -134,9 +134,11 @@ def _grid(
     return [Score(recipe.head, lr, _figures(row, builder, val)) for lr, row in zip(rates, trained, strict=True)]
 
 
-def _made(builder: Objective, size: int, task: Task, seed: int) -> nn.Module:
+def _made(beginning: Beginning, size: int, seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    return builder.build(size, task)
+    head = beginning.builder.build(size, beginning.task)
+    beginning(head)
+    return head
 
 
 def _features(task: Task, side: Any, read: Any, builder: Objective) -> _Features:

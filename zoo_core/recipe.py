@@ -37,7 +37,7 @@ class Recipe:
         then: data of further tasks, learnt one after another (`zoo finetune --then`); each run of them has none.
         max_forgetting: how much of the old task's accuracy may be lost, as a share of all examples; a run that loses
             more is kept, and fails.
-        epochs: passes over the training side.
+        epochs: passes over the training side; 0 for a head that begins with something, such as `zero-shot`.
         budget: time for training, such as `90s`, `10m`, `1h`.
         lr: peak learning rate.
         batch_size: examples per step.
@@ -62,6 +62,7 @@ class Recipe:
         ensemble: whether ridge on all stages answers beside the trained model, half a say each; the published
             backbone then runs at prediction too.
         calibrate: whether a temperature and thresholds are fitted on the validation side.
+        wise_ft: whether the weights are mixed with those before training, as the validation sides like best.
     """
 
     data: str
@@ -99,9 +100,11 @@ class Recipe:
     training: str = ""
     ensemble: bool = False
     calibrate: bool = True
+    wise_ft: bool = False
 
     def __post_init__(self) -> None:
-        _positive("epochs", self.epochs)
+        if self.epochs != 0:  # a head that begins with something need not be trained
+            _positive("epochs", self.epochs)
         _positive("batch_size", self.batch_size)
         _positive("lr", self.lr)
         for name in ("views", "folds", "seeds", "cache_cap"):

@@ -73,12 +73,14 @@ class Keeper:
         model: the old model, a probe where none came with the weights.
         sides: old examples of each side.
         chosen: indices of the training examples that are mixed in.
+        begun: whether heads begin with the old model's rows.
         held: those of the buffer's examples that are not, since they choose the epoch and correct the head.
     """
 
     def __init__(self, old: OldTask, regime: Any, recipe: Recipe, kept: Kept, new: Side):
         self.old, self.regime, self.recipe, self.kept, self.new = old, regime, recipe, kept, new
         self.head_note = self.correction = ""
+        self.begun = False
         self.sides: dict[Split, Side] = {
             name: Side(
                 [e.digest for e in old.split(name)], torch.tensor([e.label for e in old.split(name)], dtype=torch.long)
@@ -145,6 +147,7 @@ class Keeper:
                     row = length * gap
                     head.weight[c] = row
                     head.bias[c] = level - row @ (means[c] + centre) / 2
+        self.begun = True
         return f"the head begins with the {old} rows of {self.model.origin}"
 
     def correct(self, model: Model, new: Side, outputs: Callable[[Sequence[str]], Tensor]) -> None:
@@ -205,6 +208,13 @@ class Keeper:
             "prefix_seconds": round(seconds["prefix"] * computed / max(1, plain.misses), 2),
             "fit_seconds": round(seconds["fit"] * ratio, 2),
         }
+
+    def chooses(self) -> Side:
+        """Old examples to choose by: none that training saw, unless the buffer has no others."""
+        source, rows = self._unseen()
+        if not rows:
+            source, rows = self.sides["train"], list(self.chosen)
+        return Side([source.digests[i] for i in rows], source.labels[rows])
 
     def _unseen(self) -> tuple[Side, list[int]]:
         """Old examples that nothing is trained on and the test does not need: a side, and which of it."""

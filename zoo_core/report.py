@@ -78,6 +78,7 @@ def facts(run: Run, summary: Mapping[str, Any], places: Mapping[str, str]) -> di
         "charts": [
             *curves.more_data(summary["learning_curve"]),
             *curves.training(_history(run)),
+            *curves.mixtures(summary.get("wise_ft")),
             *curves.ranking(run, found),
             *curves.calibration(run, found),
             *curves.numbers(run, found),

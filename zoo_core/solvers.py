@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+if TYPE_CHECKING:
+    from zoo_core.head_modules import TipLayer
+
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """L2 strengths tried, as the factor of half the squared weights on standardised features."""
+ALPHAS, BETAS = (0.0, 0.1, 0.3, 1.0, 3.0), (0.5, 1.0, 2.0, 3.5, 5.5, 7.0)
+"""Tried for Tip-Adapter, in the range that its authors search (up to 3 and 7)."""
 AT_MOST = 5000
 """Examples on which strengths are compared; the final fit uses all."""
 
@@ -218,3 +224,26 @@ def _unscaled(
 ) -> Solved:
     weight = weight * scale
     return Solved(weight, bias - weight @ mean, strength, losses)
+
+
+def tip_strengths(head: TipLayer, labels: Tensor, alpha: float | None, beta: float | None) -> tuple[float, float, str]:
+    """Weight and sharpness of the votes that make the left-out training examples most probable; how, in words.
+
+    With a single example of some class leaving it out leaves nothing that could vote for it: then the values are those
+    of the authors' configuration for ImageNet, 1.17 and 1 (github.com/gaopengcuhk/Tip-Adapter, configs/imagenet.yaml).
+    """
+    if alpha is not None and beta is not None:
+        return alpha, beta, "as given"
+    if bool((torch.bincount(labels) == 1).any()):
+        given = 1.17 if alpha is None else alpha, 1.0 if beta is None else beta
+        return *given, "the authors' own, for some class has one example only"
+    rows = torch.linspace(0, len(labels) - 1, min(len(labels), 2048)).long()
+    similar = head.keys[rows] @ head.keys.T
+    similar[torch.arange(len(rows)), rows] = -torch.inf  # nothing votes for itself
+    texts, best = head.texts(head.keys[rows]), (float("inf"), 0.0, 1.0)
+    for b in BETAS if beta is None else (beta,):
+        votes = head.votes(similar, b)
+        for a in ALPHAS if alpha is None else (alpha,):
+            loss = float(torch.nn.functional.cross_entropy(texts + a * votes, labels[rows]))
+            best = min(best, (loss, a, b))
+    return best[1], best[2], "chosen by leaving each out"

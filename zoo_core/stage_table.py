@@ -71,5 +71,5 @@ def plan_table(stages: Sequence[StageInfo], plan: FreezePlan, schedule: Schedule
 def phase_names(plan: FreezePlan, schedule: Schedule) -> list[str]:
     """Headings of the phases: number and epochs."""
     counts = epochs_of(plan, schedule.epochs)
-    plural = {n: f"{n} epoch{'s' if n > 1 else ''}" for n in counts}
+    plural = {n: f"{n} epoch{'' if n == 1 else 's'}" for n in counts}
     return [f"phase {i}: {plural[n]}" if len(counts) > 1 else plural[n] for i, n in enumerate(counts, start=1)]

@@ -14,6 +14,7 @@ from zoo_core import activations, augment, collapse, device, fit, keeping, rates
 from zoo_core.activations import Activations, Numbers, Views
 from zoo_core.adapting import adapted
 from zoo_core.backbone import Backbone, Value
+from zoo_core.beginning import Beginning
 from zoo_core.checkpoints import Memory
 from zoo_core.collapse import Watch
 from zoo_core.console import Console
@@ -100,6 +101,8 @@ class Trainer:
 
     Attributes:
         schedule: of the next training; one that collapsed leaves a gentler rate behind.
+        beginning: what a new head begins with.
+        first_head: the newest head before it was trained.
         collapses: what went wrong so far: `sign`, `lr`, and `again_at`, the rate tried next (none after the last).
     """
 
@@ -119,7 +122,9 @@ class Trainer:
     ):
         self.recipe, self.task, self.body, self.plan, self.schedule = recipe, task, body, plan, schedule
         self.builder, self.regime, self.kept, self.console = builder, regime, kept, console
-        self.strategy, self.begin = strategy, start
+        self.strategy, self.start_old = strategy, start
+        self.beginning = Beginning(builder, body, task)
+        self.first_head: dict[str, Tensor] = {}
         self.where = next(iter(body.tensors().values())).device
         stages = getattr(builder, "reads_stages", False)
         self.boundary: fit.Boundary = kept.all_stages if stages else kept.boundary
@@ -191,9 +196,12 @@ class Trainer:
         """The backbone with a new head."""
         torch.manual_seed(seed)
         head = self.builder.build(self.head_dim, self.task)
-        if self.begin:
-            self.begin(head)
-        return fit.Model(self.body, head.to(self.where), self.builder, self.plan)
+        self.beginning(head)
+        if self.start_old:
+            self.start_old(head)
+        head.to(self.where)
+        self.first_head = {f"head.{name}": t.detach().clone() for name, t in head.state_dict().items()}
+        return fit.Model(self.body, head, self.builder, self.plan)
 
     def _regime(self, train: fit.Side) -> Any:
         """The regime, drawing classes equally where that was asked for."""
@@ -210,6 +218,8 @@ class Trainer:
         model = self._fresh(seed)
         if getattr(self.builder, "solves", False):
             return model, [self._solve(model, train, val)]
+        if not self.schedule.epochs:
+            return model, [self._line(model, train, val, self.beginning.note)]
         small = self.plan.depth == len(self.body.stages) and self.where.type == "cpu"
         threads = device.threads(1 if small else torch.get_num_threads())
         with threads, adapted(self.strategy, self.body, self.plan):
@@ -271,6 +281,10 @@ class Trainer:
         features = self.boundary(names)
         assert isinstance(features, Tensor)
         how = self.builder.solve(model.head, features, labels, self.widths)
+        return self._line(model, train, val, "; ".join(filter(None, [self.beginning.note, how])))
+
+    def _line(self, model: fit.Model, train: fit.Side, val: fit.Side, how: str) -> dict[str, Any]:
+        """The history of a head that was not trained step by step."""
         line: dict[str, Any] = {"phase": 0, "epoch": 0, "solved": how}
         for name, side in (("train", train), ("val", val)):
             if len(side):

@@ -84,12 +84,12 @@ def read(text: str) -> Training:
 
 
 def epochs_of(plan: FreezePlan, epochs: int) -> list[int]:
-    """Epochs of each phase, by its share, at least one each; the last one has what is left."""
+    """Epochs of each phase, by its share, at least one each unless there are none; the last one has what is left."""
     found: list[int] = []
     for number, phase in enumerate(plan.phases[:-1], start=1):
         room = epochs - sum(found) - (len(plan.phases) - number)
         found.append(max(1, min(round(epochs * phase.share), room)))
-    return [*found, max(1, epochs - sum(found))]
+    return [*found, max(min(1, epochs), epochs - sum(found))]
 
 
 def warm_cosine(progress: float, warmup: float = 0.1) -> float:

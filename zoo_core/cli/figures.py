@@ -34,6 +34,11 @@ def print_run(run: Run) -> None:
 
         click.echo(f"\nOld task ({summary['old']['labels']}), {summary['old']['model']}:")
         click.echo("\n".join(f"  {line}" for line in lines(summary["old"])))
+    if "wise_ft" in summary:
+        from zoo_core.wise_ft import lines as mixtures
+
+        click.echo(f"\nMixture {summary['wise_ft']['chosen']:g}: {summary['wise_ft']['why']}")
+        click.echo("\n".join(mixtures(summary["wise_ft"])))
     click.echo()
     for name, line in _lines(run).items():
         if line:

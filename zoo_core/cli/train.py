@@ -77,6 +77,7 @@ REQUEST_OPTIONS = (
         "--training", metavar="FIELD=VALUE,...", help="clip, micro_batch, ema, patience, mixup, cutmix, noise, find_lr."
     ),
     click.option("--ensemble/--no-ensemble", default=None, help="Average with ridge on all stages, solved beside it."),
+    click.option("--wise-ft/--no-wise-ft", default=None, help="Mix the weights with those before training."),
     click.option("--calibrate/--no-calibrate", default=None, help="Fit a temperature on the validation side."),
     click.option("--on-bad-image", type=click.Choice(["skip", "fail"]), help="Leave out and list, or stop."),
     click.option("--prefer", type=click.Choice(["accuracy", "speed"]), help="For auto: whose is the burden of proof."),

@@ -180,3 +180,56 @@ def test_weights_that_do_not_fit(folders, tmp_path):
         other = replace(card, sources=(zoo.Source(f"file:{tmp_path / 'w.safetensors'}"),))
         with pytest.raises(WeightsMismatch, match=message):
             ClipProvider().load(other, zoo.weights.find(other))
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "coca", "roberta"])
+def test_a_run_becomes_a_backbone(folders, tmp_path, kind):
+    """A run on texts is registered with its tokenizer, and fine-tuned again."""
+    zoo.registry().register("mine/clip/text", folder=folders[kind])
+    with open(tmp_path / "texts.csv", "w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["text", "label"])
+        out.writerows([f"{WORDS[i % 7]} {WORDS[7 + i % 5]} {i}", "ab"[i % 2]] for i in range(40))
+    zoo.finetune("texts.csv", backbone="mine/clip/text", freeze="last:1", epochs=1, device="cpu", out="run")
+    zoo.registry().register("mine/tuned", run="run")
+    again = zoo.finetune("texts.csv", backbone="mine/tuned", epochs=1, device="cpu", out="again")
+    assert again.summary["weights"].startswith("store:")
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip", "roberta"])
+def test_the_hubs_own_cache(folders, kind, tmp_path, monkeypatch):
+    """Both towers, and a tokenizer from another repository, load where the hub's client keeps them; no network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for repository, names in {"model": "open_clip", "words": ""}.items():
+        root = tmp_path / "hub" / f"models--lab--{repository}"
+        for part in ("blobs", "refs", "snapshots/abc"):
+            (root / part).mkdir(parents=True)
+        (root / "refs" / "main").write_text("abc")
+        for i, file in enumerate(sorted(folders[kind].iterdir())):
+            if file.name.startswith("open_clip") == bool(names):
+                (root / "blobs" / str(i)).write_bytes(file.read_bytes())
+                (root / "snapshots" / "abc" / file.name).symlink_to(root / "blobs" / str(i))
+    theirs = open_clip.create_model("hf-hub:lab/model").eval()
+    sources = (zoo.Source("hf:lab/model/open_clip_model.safetensors"),)
+    zoo.registry().register("mine/clip", folder=folders[kind])
+    zoo.registry().register("mine/clip/text", folder=folders[kind])
+    image, text = (replace(zoo.registry().get(n), sources=sources) for n in ("mine/clip", "mine/clip/text"))
+    if not text.text.tokenizer:
+        text = replace(text, text=replace(text.text, tokenizer="hf:lab/words/tokenizer.json"))
+    towers = [ClipProvider().load(card, zoo.weights.find(card)) for card in (image, text)]
+    ids, x = towers[1].reader.encode(TEXTS), torch.randn(2, 3, 32, 32)
+    assert torch.equal(ids, open_clip.get_tokenizer(f"local-dir:{folders[kind]}")(TEXTS))
+    with torch.inference_mode():
+        assert torch.equal(towers[0](x), theirs.encode_image(x))
+        assert torch.equal(towers[1](ids), theirs.encode_text(ids))
+
+
+def test_a_tokenizer_that_lost_its_half(folders, tmp_path):
+    """A `tokenizer.json` alone does not say what fills up a text: that is said, with what to type."""
+    for file in folders["siglip"].iterdir():
+        if file.name != "tokenizer_config.json":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    zoo.registry().register("mine/clip/text", folder=tmp_path)
+    with pytest.raises(WeightsMissing, match=r"no tokenizer_config\.json lies beside it\. Type: zoo pull"):
+        zoo.load_backbone("mine/clip/text").reader.encode(TEXTS)

@@ -22,7 +22,12 @@ class ClipProvider(OpenClipProvider):
             from zoo_clip.text import load
 
             return load(card, weights)
-        return super().load(card, weights)
+        body = super().load(card, weights)
+        if weights is not None:
+            from zoo_clip.words import Words
+
+            body.words = Words(card)
+        return body
 
 
 @hookimpl

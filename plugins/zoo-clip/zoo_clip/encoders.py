@@ -18,7 +18,9 @@ def local_config(card: Card, tokenizer: Source | None) -> Path:
         WeightsMissing: it is not on this machine.
         BadCard: it names code of its own, which is never run.
     """
-    places = [weights.beside(source, "config.json") for source in (tokenizer, *card.sources) if source]
+    places = [
+        weights.beside(source, "config.json") for source in (tokenizer, *card.sources) if source and "/" in source.uri
+    ]
     path = next((path for place in places if (path := weights.locate(place))), None)
     if path is None:
         where = places[0].uri if places else "its card names no tokenizer"

@@ -96,9 +96,19 @@ class Tokens:
         return path
 
     @property
+    def several_files(self) -> bool:
+        """Whether the tokenizer is more than its one file, which then cannot be moved alone."""
+        return bool(self.about_text.get("hf_tokenizer_name"))
+
+    @property
     def _tokenizer(self) -> Any:
         options = self.about_text.get("tokenizer_kwargs") or {}
         mode = self.about_text.get("tokenizer_mode")
+        if self.several_files and not self.file.with_name("tokenizer_config.json").is_file():
+            raise WeightsMissing(
+                f"the tokenizer of {self.card} is more than {self.file}: no tokenizer_config.json lies beside it. "
+                f"Type: zoo pull {self.card}, or put both into one folder."
+            )
         return _made(self.file, self.spec.length, mode, json.dumps(options, sort_keys=True))
 
 
@@ -107,7 +117,7 @@ def _made(path: Path, length: int, mode: str | None, options: str) -> Any:
     """open_clip's tokenizer: its own byte pairs, or transformers' from the folder of a `tokenizer.json`."""
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
-    if path.name != "tokenizer.json":
+    if path.suffix != ".json":
         return SimpleTokenizer(str(path), context_length=length, **json.loads(options))
     return HFTokenizer(
         str(path.parent), context_length=length, tokenizer_mode=mode, local_files_only=True, **json.loads(options)
