@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 FOLDERS := $(patsubst %/pyproject.toml,%,$(PLUGINS))
 
-.PHONY: demo test soak fuzz lint install index families science clean
+.PHONY: demo test soak fuzz lint install index families science docs clean
 
 demo: install  ## fine-tune on real images with real weights
 	$(BIN)/zoo demo
@@ -42,5 +42,8 @@ families: install  ## cut every model family at every depth and compare with the
 science: install  ## how deep to retrain, measured: an hour on two cores, goes on where it stopped
 	$(BIN)/python benchmarks/science.py
 
+docs: install  ## the documentation site in build/site, warnings as errors, links checked
+	$(BIN)/python -m mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build

@@ -1,4 +1,4 @@
-"""Fixtures: every test alone in its own folders, a labelled folder, a real plugin with a tiny backbone, runs of it."""
+"""Fixtures: a labelled folder, a real plugin with a tiny backbone, runs of it."""
 
 from __future__ import annotations
 
@@ -9,30 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from PIL import Image
+from photos import make_photos as make_photos
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch on import; threads waiting for one another on tiny
-# tensors made these tests up to 25 times slower on a busy machine
-
-from zoo_core import api, engine
+from zoo_core import engine
 from zoo_core.cli import main
 from zoo_core.layers import load_registry
 from zoo_core.plugins import discover
 from zoo_core.recipe import Recipe
 from zoo_core.weights import load_backbone
-
-
-@pytest.fixture(autouse=True)
-def alone(tmp_path, monkeypatch):
-    """A cache, a home and a working directory of the test's own; no `ZOO_` variable from outside."""
-    for name in [n for n in os.environ if n.startswith("ZOO_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    api.installed.cache_clear()
 
 
 @pytest.fixture
@@ -107,15 +92,3 @@ def zoo(installed, monkeypatch, capsys):
         return Answer(exit.value.code or 0, *capsys.readouterr())
 
     return zoo
-
-
-def make_photos(folder: Path, classes=("blue", "green", "red"), each: int = 10, seed: int = 0) -> Path:
-    """Class folders of noisy 40x36 PNG files, each class with a colour of its own."""
-    rng = np.random.default_rng(seed)
-    for i, name in enumerate(classes):
-        (folder / name).mkdir(parents=True)
-        for number in range(each):
-            noise = rng.integers(0, 120, (36, 40, 3))
-            noise[..., i % 3] += 100
-            Image.fromarray(noise.astype(np.uint8)).save(folder / name / f"{number:02d}.png")
-    return folder

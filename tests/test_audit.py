@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_photos
+from photos import make_photos
 from PIL import Image
 
 from zoo_core.audit import audit

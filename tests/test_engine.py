@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import make_photos
+from photos import make_photos
 from safetensors import safe_open
 
 from zoo_core import data, engine, heads, hookimpl

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import make_photos
+from photos import make_photos
 from PIL import Image
 
 from zoo_core import ledger, old_new_bias, regimes

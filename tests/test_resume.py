@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 from typing import ClassVar
 
 import pytest
-from conftest import make_photos
+from photos import make_photos
 from test_adapting import Scaled, point
 
 from zoo_core import checkpoints, collapse, fit, heads, hookimpl, unfinished

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import make_photos
+from photos import make_photos
 
 from zoo_core.errors import BadPluginName, FolderExists
 from zoo_core.hookspecs import SPECS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import make_photos
+from photos import make_photos
 
 from zoo_core import tried
 from zoo_core.console import Console
