@@ -60,7 +60,7 @@ def test_plan_and_reason():
     assert (plan.depth, plan.head, plan.lr) == (9, "multi-stage", None)
     assert "85.0% of 200 held-out training examples right in 2 folds" in plan.reason
     close = Auto().plan(STAGES, Task("x", ("a", "b"), (), evidence=evidence(150, 150)))
-    assert (close.depth, close.lr) == (0, 3e-4)
+    assert (close.depth, close.lr, close.ensemble, plan.ensemble) == (0, 3e-4, True, False)
     assert f"Not told apart from it: '{ALL_STAGES}'" in close.reason
     poor = Auto().plan(STAGES, Task("x", ("a", "b"), (), evidence=evidence(100, 100)))
     assert "may not fit your data; compare others: zoo compare DATA" in poor.reason
@@ -73,6 +73,8 @@ def test_what_is_tried():
     assert [w.name for w in wanted] == [ALL_STAGES, PROBE, "last 3 of 9", FULL]
     assert [w.depth for w in wanted] == [9, 9, 6, 0]
     assert [w.head for w in Auto().trials(STAGES, probes, "mlp")] == ["mlp", "mlp"]
+    assert [w.name for w in Auto(prefer="speed").trials(STAGES, probes, "linear")] == [ALL_STAGES, PROBE]
+    assert len(Auto(prefer="speed", budget="5m").trials(STAGES, probes, "linear")) == 4
     with pytest.raises(BadOption, match="auto:folds=1: expected 2 or more"):
         Auto(folds=1).trials(STAGES, probes, "linear")
 

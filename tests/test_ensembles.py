@@ -54,7 +54,7 @@ def test_a_form_for_one_model_is_refused(make):
         ({"head": "multi-stage"}, "--head is that already"),
         ({"weights": "none"}, "needs pretrained weights"),
         ({"freeze": "scratch"}, "needs pretrained weights"),
-        ({"folds": 3}, "does not go with --folds"),
+        ({"folds": 3}, "does not go with --folds and --seeds"),
     ],
 )
 def test_what_it_does_not_go_with(make, fields, message):

@@ -129,7 +129,7 @@ def prepare(
     head = plan.head or recipe.head
     builder = objective(components.build(plugins, "head", head), task, recipe)
     checks.head(head, recipe.freeze, builder, plan, backbone)
-    ensembles.check(recipe, backbone, builder)
+    ensembles.wanted(recipe, plan, backbone, builder)
     rehearsing.check(recipe, regime, builder, training.read(recipe.training), old)
     if old:
         builder, old = rehearsing.competing(builder, regime, old), rehearsing.ahead(old, regime, recipe)
@@ -202,7 +202,8 @@ def finetune(
         memory = progress.memory("fit")
         if schedule.training.find_lr and memory.look() is None:
             trainer.find_rate(both["train"], recipe.seed)
-        second = ensembles.solve(recipe, plugins, task, body, kept, sides["train"]) if recipe.ensemble else None
+        beside = ensembles.wanted(recipe, plan, body, builder)
+        second = ensembles.solve(recipe, plugins, task, body, kept, sides["train"]) if beside else None
         model, history = trainer.train(both["train"], both["val"], recipe.seed, memory)
         mixed = wise_ft.step(recipe, trainer, model, keeper, sides["val"]) if recipe.wise_ft else {}
         if keeper:

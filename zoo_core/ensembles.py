@@ -27,7 +27,7 @@ from zoo_core.plugins import Plugins
 from zoo_core.predicting import Predictor, averaged
 from zoo_core.recipe import Recipe
 from zoo_core.trainer import Kept
-from zoo_core.types import Split, Task
+from zoo_core.types import FreezePlan, Split, Task
 from zoo_core.weights import load_backbone
 
 if TYPE_CHECKING:
@@ -77,21 +77,30 @@ class Second:
         return about | {"backbone_digest": self.backbone_digest}
 
 
-def check(recipe: Recipe, body: Backbone, builder: Objective) -> None:
-    """Whether a second model can stand beside the one that a recipe asks for.
+def wanted(recipe: Recipe, plan: FreezePlan, body: Backbone, builder: Objective) -> bool:
+    """Whether a second model stands beside the trained one: as the recipe says, else as the plan does where it can.
 
     Raises:
-        BadOption: it cannot; says why.
+        BadOption: the recipe asks for it, and it cannot; says why.
     """
-    if not recipe.ensemble:
-        return
-    for given, option in ((recipe.old, "--old"), (recipe.folds * recipe.seeds > 1, "--folds and --seeds")):
-        if given:
-            raise BadOption(f"--ensemble does not go with {option} yet. Leave one of both out.")
+    if recipe.ensemble is False or not (recipe.ensemble or plan.ensemble):
+        return False
+    why = _obstacle(recipe, body, builder)
+    if why and recipe.ensemble:
+        raise BadOption(f"--ensemble {why} Leave one of both out.")
+    return not why
+
+
+def _obstacle(recipe: Recipe, body: Backbone, builder: Objective) -> str:
+    if recipe.old or recipe.folds * recipe.seeds > 1:
+        return f"does not go with {'--old' if recipe.old else '--folds and --seeds'} yet."
     if not body.pretrained:
-        raise BadOption("--ensemble needs pretrained weights, which its second model reads. Leave it out.")
+        return (
+            "needs pretrained weights, which its second model reads, but --weights none or --freeze scratch was given."
+        )
     if builder.reads_stages:
-        raise BadOption(f"--ensemble adds the head {HEAD} to another one, but --head is that already. Leave one out.")
+        return f"adds the head {HEAD} to another one, but --head is that already."
+    return ""
 
 
 def solve(recipe: Recipe, plugins: Plugins, task: Task, body: Backbone, kept: Kept, train: Side) -> Second:

@@ -60,7 +60,7 @@ class Recipe:
         class_weights: in the loss, such as `cat=2,dog=0.5`; 1 for classes that are not named.
         training: further options of the tail's training, such as `clip=1,patience=5`: see docs/engine.md.
         ensemble: whether ridge on all stages answers beside the trained model, half a say each; the published
-            backbone then runs at prediction too.
+            backbone then runs at prediction too. By default as the plan says: only `auto` asks for it.
         calibrate: whether a temperature and thresholds are fitted on the validation side.
         wise_ft: whether the weights are mixed with those before training, as the validation sides like best.
     """
@@ -98,7 +98,7 @@ class Recipe:
     balance: Literal["none", "sampler", "loss", "logit-adjust"] = "none"
     class_weights: str = ""
     training: str = ""
-    ensemble: bool = False
+    ensemble: bool | None = None
     calibrate: bool = True
     wise_ft: bool = False
 

@@ -89,6 +89,7 @@ class FreezePlan:
             then equals the one at prediction), `train` updates them.
         head: a head in the place of the default one, where the choice was made with it.
         lr: a peak learning rate in the place of the default one, likewise.
+        ensemble: whether ridge on all stages should answer beside the trained model, where the recipe leaves it open.
     """
 
     phases: tuple[Phase, ...]
@@ -96,6 +97,7 @@ class FreezePlan:
     batch_norm: BatchNorm = "frozen"
     head: str = ""
     lr: float | None = None
+    ensemble: bool = False
 
     @property
     def depth(self) -> int:
