@@ -44,6 +44,9 @@ science: install  ## how deep to retrain, measured: an hour on two cores, goes o
 
 docs: install  ## the documentation site in build/site, warnings as errors, links checked
 	$(BIN)/python -m mkdocs build --strict
+forgetting: install  ## what the old task loses, measured: about 20 minutes on two cores, goes on where it stopped
+	$(BIN)/python benchmarks/forgetting.py
+	$(BIN)/python benchmarks/ledgers.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build

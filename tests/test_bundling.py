@@ -27,8 +27,10 @@ from zoo_core.errors import (
 )
 from zoo_core.files import sha256_file
 from zoo_core.layers import SCHEMA, load_registry
+from zoo_core.old_model import known_model
 from zoo_core.registering import publish_card
 from zoo_core.sealed import seal
+from zoo_core.weight_store import stored
 from zoo_core.weights import load_backbone, locate, tokenizer_of
 
 WEIGHTS = Path(zoo_tiny.__file__).with_name("tiny.safetensors")
@@ -100,6 +102,20 @@ def test_the_project_takes_it_over(stick, elsewhere, plugins, tmp_path):
     elsewhere()
     load_registry(plugins).unbundle(stick, project=True)
     assert load_registry(plugins).layer_of("mine/net").name == "project"
+
+
+def test_the_head_of_a_run_travels(make, plugins, elsewhere, tmp_path):
+    """A registered run goes with its head: elsewhere its old task can be kept, too."""
+    load_registry(plugins).register("mine/photos", run=make("p").path, plugins=plugins)
+    load_registry(plugins).bundle(["mine/photos"], tmp_path / "stick")
+    head = load_registry(plugins).get("mine/photos").extra["x-run"]["head"]["sha256"]
+    assert stored(head, tmp_path / "stick" / "weights")
+    elsewhere()
+    unbundle(tmp_path / "stick")
+    body = load_backbone(load_registry(plugins).get("mine/photos"), plugins)
+    known = known_model(body, plugins)
+    assert known.classes == ("blue", "green", "red")
+    assert known.origin == "the head linear of the run it comes from"
 
 
 def test_a_tokenizer_travels(plugins, elsewhere, tmp_path):

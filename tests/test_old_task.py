@@ -13,7 +13,7 @@ from PIL import Image
 
 from zoo_core import ledger, old_new_bias, regimes
 from zoo_core.buffers import herding
-from zoo_core.errors import BadOption, LabelClash, OldDataMissing, TooMuchForgotten
+from zoo_core.errors import BadOption, LabelClash, OldDataMissing, TooFewExamples, TooMuchForgotten
 from zoo_core.files import read_json, sha256_file
 from zoo_core.layers import load_registry
 from zoo_core.old_task import space_of
@@ -255,6 +255,24 @@ def test_other_corrections(beside, correct, said):
     """A head can be corrected in another way, or not at all."""
     old = beside(head=f"linear:correct={correct}", **MIXED).summary["old"]
     assert old["correction"].startswith(said)
+
+
+def test_the_plan_counts_old_examples(zoo, photos, birds):
+    """`zoo plan` counts the old examples that pass the frozen stages, and the old half of every batch."""
+    alone = zoo("plan", birds, "-b", "tiny/net", "--json").json["seconds"]
+    both = zoo("plan", birds, "-b", "tiny/net", "--old", photos, "--regime", "rehearsal", "--json").json["seconds"]
+    assert both["examples_missing"] - alone["examples_missing"] == 30
+
+
+def test_one_old_example_of_a_class_is_enough_to_measure(make, birds, tmp_path):
+    """Old data that are only looked at need no training side: one picture of a class is enough."""
+    make_photos(tmp_path / "things", ("thing3", "thing7"), each=1, seed=2)
+    rows = "".join(f"things/{name}/00.png,{name},test\n" for name in ("thing3", "thing7"))
+    (tmp_path / "things.csv").write_text(f"path,label,split\n{rows}")
+    old = make(data=str(birds), old="things.csv", regime="lwf").summary["old"]
+    assert (old["n_test"], old["n_train"]) == (2, 0)
+    with pytest.raises(TooFewExamples, match="has one example"):
+        make("b", data=str(birds), old="things.csv", regime="rehearsal")
 
 
 def test_soft_targets_of_the_same_classes():

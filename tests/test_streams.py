@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 from conftest import make_photos
@@ -115,3 +116,10 @@ def test_lineage(zoo, make, tasks, plugins):
     old = make("d", data=tasks[2], backbone="mine/b", regime="rehearsal").summary["old"]
     assert [(task["run"], task["n"]) for task in old["tasks"]] == [("a", 0), ("b", 6)]
     assert "the data of task a are not at hand" in " ".join(old["notes"])
+
+
+@pytest.mark.parametrize("about", [None, 1, [], {"source": 1}, {"source": {"path": 1}}, {"before": [3]}], ids=str)
+def test_a_card_from_anywhere(about, plugins):
+    """What a strange card says of its lineage is passed over."""
+    card = load_registry(plugins).get("tiny/net")
+    assert lineage.tasks_of(replace(card, extra={"x-run": about})) == ()

@@ -96,7 +96,7 @@ def _packed(card: Card, part: Path) -> Card:
                 raise BadBundle(f"{path} changed while it was copied. Type the command again.")
             here = Source(f"store:{copy.stem}", copy.stem, copy.stat().st_size, source.mapping)
             others = (other for other in card.sources if other.uri.startswith(_ANYWHERE))
-            return _with_tokenizer(replace(card, sources=(here, *others)), source, part)
+            return _with_head(_with_tokenizer(replace(card, sources=(here, *others)), source, part), part)
     raise WeightsMissing(missing(card))
 
 
@@ -114,6 +114,25 @@ def _with_tokenizer(card: Card, found: Source, part: Path) -> Card:
     return replace(card, text=replace(card.text, tokenizer=f"store:{copy.stem}"))
 
 
+def _head(card: Card) -> str:
+    """The digest of the head that a registered run keeps beside its backbone; empty for none."""
+    about = card.extra.get("x-run")
+    head = about.get("head") if isinstance(about, dict) else None
+    return str(head.get("sha256", "")) if isinstance(head, dict) else ""
+
+
+def _with_head(card: Card, part: Path) -> Card:
+    """Copy the head of a registered run into the bundle, too; a head that is gone is not named any more."""
+    head = _head(card)
+    path = stored(head) if head else None
+    if path is not None:
+        keep_copy(path, part / WEIGHTS)
+    if path is not None or not head:
+        return card
+    about = {k: v for k, v in card.extra["x-run"].items() if k != "head"}
+    return replace(card, extra={**card.extra, "x-run": about})
+
+
 def _unpack(card: Card, folder: Path) -> None:
     """Copy a card's weights, and its tokenizer, into the store, if they are what the card says."""
     first, *others = card.sources or [Source("")]
@@ -122,7 +141,7 @@ def _unpack(card: Card, folder: Path) -> None:
     for other in others:
         if not other.uri.startswith(_ANYWHERE):
             raise BadBundle(f"{folder}: {card.name} names {shown(other.uri)}, a place of one machine. Bundle it again.")
-    for sha in filter(None, (first.sha256, card.text.tokenizer.removeprefix("store:"))):
+    for sha in filter(None, (first.sha256, card.text.tokenizer.removeprefix("store:"), _head(card))):
         path = stored(sha, folder / WEIGHTS)
         if path is None:
             raise BadBundle(f"{folder}: a file of {card.name}, sha256 {shown(sha)}, is not in it. Bundle it again.")

@@ -51,13 +51,23 @@ class Costs:
 
 
 def expect(
-    recipe: Recipe, task: Task, body: Backbone, plan: FreezePlan, schedule: fit.Schedule, builder: Any, strategy: Any
+    recipe: Recipe,
+    task: Task,
+    body: Backbone,
+    plan: FreezePlan,
+    schedule: fit.Schedule,
+    builder: Any,
+    strategy: Any,
+    everything: Task | None = None,
+    ratio: float = 0.0,
 ) -> Costs:
     """Time a few training examples; afterwards the backbone is as it was.
 
     Args:
         builder: of the head, with the loss of the task.
         strategy: made the plan; it may add parameters while stages train.
+        everything: the task with the examples of an old one, which pass the frozen stages, too.
+        ratio: share of old examples in each batch.
     """
     train, count = task.split("train"), len(body.stages)
     few = dataclasses.replace(task, examples=train[: keeping.SAMPLE])
@@ -70,11 +80,11 @@ def expect(
     trainer = Trainer(recipe, few, body, even, short, builder, regimes.NewOnly(), kept, Console(), strategy)
     steps, head_parameters = _steps(trainer, few)
 
-    choice, missing = _keeping(recipe, task, body, kept, schedule.epochs + 1)
+    choice, missing = _keeping(recipe, everything or task, body, kept, schedule.epochs + 1)
     phases, parts = [], [0.0] * count
     for phase, epochs, step in zip(plan.phases, epochs_of(plan, schedule.epochs), steps, strict=True):
         first = phase.depth if phase.depth in trainer.deeper else kept.plain.depth
-        seconds = epochs * (len(train) * step + len(task.split("val")) * sum(forward[first:]))
+        seconds = epochs * (len(train) / (1 - ratio) * step + len(task.split("val")) * sum(forward[first:]))
         phases.append(seconds)
         shares = _shares(phase, forward, first)
         parts = [part + seconds * share for part, share in zip(parts, shares, strict=True)]

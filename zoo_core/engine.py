@@ -58,6 +58,7 @@ class Preview:
         trained: how many numbers of the backbone train, with what the strategy adds.
         head: its spelling.
         builder: of the head, with the loss of the task.
+        regime: says which examples enter each epoch.
         old: the task whose answers are to be kept, where the recipe has one.
     """
 
@@ -69,6 +70,7 @@ class Preview:
     trained: int
     head: str
     builder: Any
+    regime: Any
     old: old_task.OldTask | None = None
 
 
@@ -148,7 +150,7 @@ def prepare(
     wise_ft.check(recipe, builder, old, task)
     with adapted(strategy, backbone, plan):
         trained = plan.parameters(backbone.info())
-    return Preview(task, backbone, plan, schedule, strategy, trained, head, builder, old)
+    return Preview(task, backbone, plan, schedule, strategy, trained, head, builder, regime, old)
 
 
 def finetune(
@@ -177,8 +179,7 @@ def finetune(
             console.say(f"Resumed   {unfinished.folder}")
         preview = prepare(recipe, registry, plugins, console, backbone, progress)
         task, body, plan, schedule = preview.task, preview.backbone, preview.plan, preview.schedule
-        head, builder = preview.head, preview.builder
-        regime = components.build(plugins, "regime", recipe.regime)
+        head, builder, regime = preview.head, preview.builder, preview.regime
         say_plan(preview, console)
         body.freeze(plan.depth)
         still = plan.still(len(body.stages))

@@ -50,13 +50,16 @@ class Learnt:
 
 
 def tasks_of(card: Card) -> tuple[Learnt, ...]:
-    """What the head of a registered run knows, the oldest task first; none for other backbones."""
-    about = card.extra.get("x-run", {})
-    if "source" not in about:
+    """What the head of a registered run knows, the oldest task first; none for other backbones.
+
+    A card may come from anywhere: what is not as `told` writes it is passed over.
+    """
+    about = card.extra.get("x-run")
+    if not isinstance(about, dict):
         return ()
-    before = tuple(_read(entry) for entry in about.get("before", ()))
-    own = {"run": about.get("run", ""), "data": about.get("data", ""), "accuracy": about.get("accuracy")}
-    return (*before, _read(own | {"source": about["source"]}))
+    before = about.get("before")
+    entries = [*(before if isinstance(before, list) else []), about]
+    return tuple(learnt for entry in entries if (learnt := _read(entry)) is not None)
 
 
 def told(run: Run) -> dict[str, Any]:
@@ -102,6 +105,17 @@ def _source(path: str, columns: str | None, test_share: float, val_share: float)
     return {"path": whole, "columns": columns, "test_share": test_share, "val_share": val_share}
 
 
-def _read(entry: Mapping[str, Any]) -> Learnt:
-    known = {name: entry["source"][name] for name in ("columns", "test_share", "val_share") if name in entry["source"]}
-    return Learnt(entry.get("run", ""), entry["source"]["path"], entry.get("data", ""), entry.get("accuracy"), **known)
+def _read(entry: Any) -> Learnt | None:
+    source = entry.get("source") if isinstance(entry, dict) else None
+    if not isinstance(source, dict) or not isinstance(source.get("path"), str):
+        return None
+    shares = {n: float(source[n]) for n in ("test_share", "val_share") if isinstance(source.get(n), int | float)}
+    columns, accuracy = source.get("columns"), entry.get("accuracy")
+    return Learnt(
+        run=str(entry.get("run", "")),
+        path=source["path"],
+        digest=str(entry.get("data", "")),
+        accuracy=float(accuracy) if isinstance(accuracy, int | float) else None,
+        columns=columns if isinstance(columns, str) else None,
+        **shares,
+    )

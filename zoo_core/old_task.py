@@ -89,7 +89,7 @@ def find(
     if task.kind != "single-label":
         raise BadOption(f"an old task can be kept beside single-label tasks; this one is {task.kind}. Leave --old out.")
     model = known_model(body, plugins)
-    old, parts, notes = _scan(recipe, body.card, learnt, console)
+    old, parts, notes = _scan(recipe, body.card, learnt, regime.needs_old or model is None, console)
     if old is None and regime.needs_old:
         raise OldDataMissing(_no_data(recipe, body.card, model is not None))
     if model is not None and old is not None and not set(old.classes) <= model.names.keys():
@@ -113,6 +113,11 @@ def find(
     if old is not None:
         old, apart = _apart(old, task)
         notes += apart
+    if space == "share" and soft and not regime.needs_old:
+        notes += (
+            "the old model's answers for new pictures of its own classes stand against their labels: where pictures "
+            "differ much, both tasks lose, and a few old examples are better (--regime rehearsal)",
+        )
     counts = _SAID[space].format(old=len(classes), new=len(task.classes))
     notes = (f"{space}: {counts}", *notes)
     if space == "replace":
@@ -159,25 +164,35 @@ def _known(recipe: Recipe, card: Card, use_parent: bool) -> tuple[Learnt, ...]:
 
 
 def _scan(
-    recipe: Recipe, card: Card, learnt: Sequence[Learnt], console: Console
+    recipe: Recipe, card: Card, learnt: Sequence[Learnt], trains: bool, console: Console
 ) -> tuple[Task | None, tuple[Part, ...], tuple[str, ...]]:
-    """Old data, those of several tasks as one; which example shows which task; and what is to be said."""
+    """Old data, those of several tasks as one; which example shows which task; and what is to be said.
+
+    Args:
+        trains: whether old examples are trained on; else one of a class is enough, and no side is needed.
+    """
     parts, tasks, notes = [], [], []
     for task in learnt:
         if not task.here and not (recipe.old and _same(recipe.old, task.path)):
             parts.append(Part(task, frozenset()))
             notes.append(f"the data of task {task.run} are not at hand any more: {task.path}")
             continue
-        found = data.scan(
-            task.path,
-            columns=task.columns,
-            test_share=task.test_share,
-            val_share=task.val_share,
-            on_bad_image=recipe.on_bad_image,
-            console=console,
-            modality=modalities.of(card.modality),
-            task="single-label",
-        )
+        modality = modalities.of(card.modality)
+        if trains or recipe.labels == "replace":
+            found = data.scan(
+                task.path,
+                columns=task.columns,
+                test_share=task.test_share,
+                val_share=task.val_share,
+                on_bad_image=recipe.on_bad_image,
+                console=console,
+                modality=modality,
+                task="single-label",
+            )
+        else:
+            path = Path(task.path).expanduser()
+            seen = data.look_at(path, task.columns, console, modality, "single-label")
+            found = data.split(path, seen, task.test_share, task.val_share)
         if task.digest and data.task_digest(found) != task.digest:
             notes.append(f"the data of task {task.run} are not those that it was trained on: {task.path}")
         elif not recipe.old:

@@ -64,7 +64,10 @@ def report_of(recipe: Recipe, preview: Preview) -> dict[str, Any]:
     from zoo_core.stage_table import phase_names, plan_table
 
     task, body, plan, schedule = preview.task, preview.backbone, preview.plan, preview.schedule
-    costs = expect(recipe, task, body, plan, schedule, preview.builder, preview.strategy)
+    old, regime = preview.old, preview.regime
+    ratio = getattr(regime, "ratio", 0.0) if regime.needs_old else 0.0
+    everything = old.beside(task) if old else task
+    costs = expect(recipe, task, body, plan, schedule, preview.builder, preview.strategy, everything, ratio)
     with adapted(preview.strategy, body, plan):
         rows = plan_table(body.info(), plan, schedule, costs)
     return {
