@@ -129,13 +129,22 @@ def goals_table(groups: Mapping[tuple[str, str], Group], times: Mapping[tuple[st
         for what, found, goal, said in _goals(group):
             if found is not None:
                 rows.append([TITLES[key], what, _told(found), said, verdict(found, goal, 1)])
-    for key, ways in times.items():
-        for name, part in (("whole run", "total"), ("training alone", "fit")):
-            pairs = zip(ways[HALF], ways[NEW], strict=True)
-            found = spread([a["seconds"][part] / b["seconds"][part] for a, b in pairs])
-            what = f"seconds of rehearsal 50/50 over new only, {name}"
-            rows.append([TITLES[key], what, _times(found), "1.3 times or less", verdict(found, 1.3, -1)])
+        rows += _cost(TITLES[key], group, times.get(key, {}))
     return table(("data", "what", "measured", "goal", "is it met"), rows)
+
+
+def _cost(title: str, group: Group, runs: Mapping[str, Any]) -> list[list[str]]:
+    """CPU seconds of rehearsal 50/50 over those of new data alone: of the training, and of whole runs."""
+    seeds = sorted(group.get(HALF, {}).keys() & group.get(NEW, {}).keys())
+    pairs = {"training alone": [(group[HALF][s], group[NEW][s]) for s in seeds]}
+    pairs["whole run"] = list(zip(runs.get(HALF, ()), runs.get(NEW, ()), strict=True))
+    rows = []
+    for name, both_ways in pairs.items():
+        if both_ways:
+            found = spread([a["cpu_seconds"] / b["cpu_seconds"] for a, b in both_ways])
+            what = f"CPU seconds of rehearsal 50/50 over new only, {name}"
+            rows.append([title, what, _times(found), "1.3 times or less", verdict(found, 1.3, -1)])
+    return rows
 
 
 def _goals(group: Group) -> list[tuple[str, Spread | None, float, str]]:
@@ -157,16 +166,6 @@ def verdict(found: Spread, goal: float, better: int) -> str:
     if found.n == 1:
         return "met, one seed"
     return "met" if better * (far - goal) >= 0 else "met in the mean; the interval does not exclude a miss"
-
-
-def times_table(times: Mapping[tuple[str, str], Any]) -> str:
-    """Seconds of whole runs, everything cached."""
-    rows = []
-    for key, ways in times.items():
-        for way, runs in ways.items():
-            parts = [f"{np.median([r['seconds'][p] for r in runs]):.1f}" for p in ("prefix", "fit", "eval", "total")]
-            rows.append([TITLES[key], way, len(runs), *parts])
-    return table(("data", "way", "runs", "frozen pass", "training", "evaluation", "whole run"), rows)
 
 
 def corrections_table(groups: Mapping[tuple[str, str], Group]) -> str:
@@ -191,8 +190,9 @@ def ratio_table(groups: Mapping[tuple[str, str], Group]) -> str:
     rows = []
     for share, way in _ratios():
         for key, group in groups.items():
-            cells = [c for s, c in group.get(way, {}).items() if s < 3]
-            if cells and any(w.startswith("ratio") for w in group):
+            seeds = set().union(*(group.get(w, {}) for w in forgetting.RATIOS))
+            cells = [c for s, c in group.get(way, {}).items() if s in seeds]
+            if cells:
                 rows.append([TITLES[key], f"{share:.0%}", *(_cell([f(c) for c in cells]) for f in (_old, _new, both))])
     return table(("data", "old examples in a batch", "old", "new", "mean"), rows)
 
@@ -206,7 +206,8 @@ def blocks(groups: Mapping[tuple[str, str], Group], times: Mapping[tuple[str, st
     """Name -> what stands between the page's markers."""
     cells = [c for group in groups.values() for seeds in group.values() for c in seeds.values()]
     spent = sum(c["cpu_seconds"] for c in cells)
-    extent = f"{len(cells)} trainings, {spent:,.0f} CPU seconds of them."
+    whole = len(list(forgetting.grid()))
+    extent = f"{len(cells)} of the grid's {whole} trainings, {spent:,.0f} CPU seconds of them."
     tables = "\n\n".join(
         f"**{TITLES[key]}** ({_seeds(group)})\n\n{ledger_table(group)}" for key, group in groups.items()
     )
@@ -216,7 +217,6 @@ def blocks(groups: Mapping[tuple[str, str], Group], times: Mapping[tuple[str, st
         "ledgers": tables,
         "corrections": corrections_table(groups),
         "ratio": ratio_table(groups),
-        "times": times_table(times),
     }
 
 
