@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 FOLDERS := $(patsubst %/pyproject.toml,%,$(PLUGINS))
 
-.PHONY: demo test soak fuzz lint install index families science docs clean
+.PHONY: demo test soak fuzz lint install index families science forgetting docs clean
 
 demo: install  ## fine-tune on real images with real weights
 	$(BIN)/zoo demo
@@ -44,6 +44,7 @@ science: install  ## how deep to retrain, measured: an hour on two cores, goes o
 
 docs: install  ## the documentation site in build/site, warnings as errors, links checked
 	$(BIN)/python -m mkdocs build --strict
+
 forgetting: install  ## what the old task loses, measured: about 20 minutes on two cores, goes on where it stopped
 	$(BIN)/python benchmarks/forgetting.py
 	$(BIN)/python benchmarks/ledgers.py
