@@ -33,7 +33,7 @@ import numpy as np
 from safetensors.torch import save_file
 from torch import Tensor
 
-from zoo_core import api, data, engine, fit, rehearsing, targets
+from zoo_core import api, data, engine, fit, rehearsing, targets, wise_ft
 from zoo_core.backbone import Backbone
 from zoo_core.card import Card
 from zoo_core.console import Console
@@ -58,7 +58,8 @@ BUFFER = ("buffer of 20 a class", {"regime": "rehearsal:buffer={buffer}"})
 SOFT_BUFFER = ("buffer, soft targets", {"regime": "rehearsal:buffer={buffer},distil=1"})
 MEANS = "buffer, class means"
 LWF = ("LwF, corrected", {"regime": "lwf"})
-WAYS: dict[str, dict[str, str]] = dict(
+WISE = ("new only, WiSE-FT", {"regime": "new-only", "wise_ft": True})
+WAYS: dict[str, dict[str, Any]] = dict(
     [
         NEW_ONLY,
         HALF,
@@ -72,13 +73,14 @@ WAYS: dict[str, dict[str, str]] = dict(
         ("LwF, own contest", {"regime": "lwf", "head": "linear:correct=none"}),
         ("LwF, aligned", {"regime": "lwf", "head": "linear:correct=norm"}),
         LWF,
+        WISE,
         (JOINT, {"regime": "new-only"}),
         *((f"ratio {r}", {"regime": f"rehearsal:ratio={r}"}) for r in ("0.02", "0.05", "0.25", "0.75", "0.9")),
     ]
 )
 """Name to what the recipe of the new task has; only the first names have a word of their own in the tables."""
 EXTENDED = [name for name in WAYS if not name.startswith("ratio")]
-SHARED = [NEW_ONLY[0], HALF[0], TENTH[0], BUFFER[0], SOFT_BUFFER[0], "LwF, plain", JOINT]
+SHARED = [NEW_ONLY[0], HALF[0], TENTH[0], BUFFER[0], SOFT_BUFFER[0], "LwF, plain", WISE[0], JOINT]
 """With the same classes there are no new rows to correct."""
 WITHOUT_DATA = [NEW_ONLY[0], "LwF, plain", "LwF, own contest", "LwF, aligned", LWF[0]]
 RATIOS = [name for name in WAYS if name.startswith("ratio")]
@@ -196,7 +198,7 @@ class Bench:
 
     def run(self, way: str) -> dict[str, Any]:
         """Learn the new task one way: both test accuracies, the old one before, and CPU seconds of training."""
-        given = {k: v.format(buffer=EACH * self._old_classes()) for k, v in WAYS[way].items()}
+        given = self._fields(way)
         if way == JOINT:
             return self._learn(self.published, {"data": self.joint} | given)
         both = {"data": self.new, "old": self.old, "labels": self.pair.labels}
@@ -204,7 +206,7 @@ class Bench:
 
     def time(self, way: str) -> dict[str, Any]:
         """CPU seconds of a whole run, from the files on disk to its page, everything cached."""
-        given = {k: v.format(buffer=EACH * self._old_classes()) for k, v in WAYS[way].items()}
+        given = self._fields(way)
         both = {"data": self.new, "old": self.old, "labels": self.pair.labels}
         with tempfile.TemporaryDirectory() as folder:
             recipe, parent = self._recipe(self._parent(), both | given), self._parent()
@@ -222,6 +224,8 @@ class Bench:
 
         if keeper is None:
             return self._sides(trainer.task, outputs) | learning.spent
+        if trainer.recipe.wise_ft:
+            wise_ft.step(trainer.recipe, trainer, model, keeper, sides["val"])
         keeper.correct(model, sides["val"], outputs)
         old_figures, test = keeper.figures(model, outputs), sides["test"]
         right = float((outputs(test.digests).argmax(1) == test.labels).float().mean())
@@ -287,8 +291,10 @@ class Bench:
         of_old = np.array([e.path in olds for e in test])
         return {"old": float(right[of_old].mean()), "new": float(right[~of_old].mean())}
 
-    def _old_classes(self) -> int:
-        return len({image.label for image, _ in self.pair.old})
+    def _fields(self, way: str) -> dict[str, Any]:
+        """What the recipe has, the buffer in examples."""
+        buffer = EACH * len({image.label for image, _ in self.pair.old})
+        return {k: v.format(buffer=buffer) if isinstance(v, str) else v for k, v in WAYS[way].items()}
 
     def _manifest(self, name: str, chosen: Sequence[tuple[datasets.Image, str]]) -> str:
         return str(datasets.write(self.folder / f"{name}.csv", chosen))

@@ -222,7 +222,7 @@ def blocks(groups: Mapping[tuple[str, str], Group], times: Mapping[tuple[str, st
 
 def dots(groups: Mapping[tuple[str, str], Group]) -> dict[str, dict[str, tuple[float, float]]]:
     """Title -> way -> (new, old), means over seeds, for the picture."""
-    shown = (NEW, PLAIN, LWF, "rehearsal 10 %", BUFFER, SOFT, HALF, JOINT)
+    shown = (NEW, forgetting.WISE[0], PLAIN, LWF, "rehearsal 10 %", BUFFER, SOFT, HALF, JOINT)
     return {
         TITLES[key]: {
             way: (

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 COLOURS = ("#64748b", "#0891b2", "#ca8a04", "#7c3aed", "#c2410c", "#15803d")
-_DOTS = (*COLOURS, "#db2777", "#111827")
+_DOTS = (*COLOURS, "#db2777", "#2563eb", "#dc2626")
 WIDTH, HEIGHT, GAP, TOP = 190, 190, 54, 58
 
 Lines = Mapping[str, Sequence[tuple[int, float]]]
