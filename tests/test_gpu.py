@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from zoo_core import activations, data, engine
+from zoo_core import activations, data, device, engine
 from zoo_core.backbone import Chain
 from zoo_core.card import Card, Input
 from zoo_core.layers import load_registry
@@ -96,3 +96,10 @@ def test_real_weights(plugins):
         here = load_backbone(card, found)(x)
         there = load_backbone(card, found).to("cuda")(x.cuda()).cpu()
     torch.testing.assert_close(here, there, rtol=1e-2, atol=1e-2)
+
+
+def test_a_full_device_is_noticed():
+    """What a real device says when its memory is full is what makes batches smaller."""
+    with pytest.raises(torch.OutOfMemoryError) as caught:
+        torch.empty(1 << 50, dtype=torch.uint8, device="cuda")
+    assert device.is_full(caught.value)

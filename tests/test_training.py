@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from zoo_core import fit, rates, training
+from zoo_core import fit, rates, stepping, training
 from zoo_core.averaging import Average
 from zoo_core.backbone import Backbone, Stage
 from zoo_core.card import Card
@@ -19,6 +19,7 @@ from zoo_core.console import Console
 from zoo_core.errors import BadOption
 from zoo_core.heads import Linear
 from zoo_core.mixing import mixed
+from zoo_core.portions import cut
 from zoo_core.regimes import NewOnly
 from zoo_core.training import Training
 from zoo_core.types import FreezePlan, Phase, Task
@@ -59,7 +60,7 @@ def test_passes_add_up_to_the_batch():
     whole = run()[0]
     for size in (1, 3, 5):
         torch.testing.assert_close(run(micro_batch=size)[0], whole, rtol=1e-4, atol=1e-5)
-    assert [s.stop - s.start for s in Training(micro_batch=3).parts(8)] == [3, 2, 3]
+    assert [s.stop - s.start for s in cut(8, 3)] == [3, 2, 3]
 
 
 def test_a_long_gradient_is_scaled_down():
@@ -72,7 +73,7 @@ def test_a_long_gradient_is_scaled_down():
         lengths = []
         for options in (Training(), Training(clip=most)):
             schedule = replace(SCHEDULE, training=options)
-            fit.step(model, optimiser, schedule, boundary, NAMES[:8], LABELS[:8], 0.0)
+            stepping.step(model, optimiser, schedule, boundary, NAMES[:8], LABELS[:8], 0.0)
             gradients = [p.grad for group in groups for p in group["params"]]
             lengths.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
         assert lengths[1] == pytest.approx(min(lengths[0], most), rel=1e-3)

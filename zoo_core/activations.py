@@ -18,7 +18,9 @@ from torch import Tensor
 from zoo_core import device, reading, upkeep
 from zoo_core.backbone import Backbone, Value
 from zoo_core.console import Console
+from zoo_core.errors import BadExample, ExampleLost
 from zoo_core.files import mark_used, write_json
+from zoo_core.portions import Portion
 from zoo_core.readers import Raw
 from zoo_core.reading import Read, map_examples
 from zoo_core.shelves import LAYOUT, SHARD_BYTES, Kind, Row, Shelf, publish
@@ -138,7 +140,10 @@ def at(
     reader = backbone.reader.varied(views.policy, views.seed) if views.policy != "none" else backbone.reader
 
     def pixels(name: str) -> Raw:
-        return reader.read(paths[name], name)
+        try:
+            return reader.read(paths[name], name)
+        except BadExample as error:
+            raise ExampleLost(f"{paths[name]}: {error}") from error
 
     missing = [n for n in paths if n not in pooled.rows or (cut is not None and n not in cut.rows)]
     if missing:
@@ -224,6 +229,7 @@ class _Filler:
         self.backbone, self.depth, self.cut, self.pooled = backbone, depth, cut, pooled
         self.numbers, self.pixels, self.console = numbers, pixels, console
         self.device = device_of(backbone)
+        self.portion = Portion(reading.batch_size(self.device), console)
 
     def fill(self, missing: Sequence[str], known: Sequence[tuple[int, Shelf]]) -> None:
         """Carry on from the deepest cut that has the image, or start from its file."""
@@ -234,11 +240,17 @@ class _Filler:
                 here = [n for n in todo if n in shelf.rows]
                 todo = [n for n in todo if n not in shelf.rows]
                 self._publish(self._carried(depth, shelf, here), advance)
-            rows = map_examples(self._whole, [*rest, *todo], self.pixels, self.backbone.reader, self.device)
+            lost: dict[str, str] = {}
+            rows = map_examples(self._whole, [*rest, *todo], self.pixels, self.backbone.reader, self.device, lost)
             self._publish(rows, advance)
         for opened in (self.cut, self.pooled):
             if opened is not None:
                 opened.refresh()
+        if lost:
+            raise ExampleLost(
+                f"{len(lost)} files could be read when the run began, and cannot be read now: "
+                f"{next(iter(lost.values()))}. The others are kept: put them back, and type the same command again."
+            )
 
     def _carried(self, depth: int, shelf: Shelf, names: Sequence[str]) -> Iterator[tuple[list[Row], list[int]]]:
         work, chunks = self._carry(depth, shelf), reading.batches(names, self.device)
@@ -253,22 +265,39 @@ class _Filler:
     def _carry(self, depth: int, shelf: Shelf) -> Callable[[Sequence[str]], tuple[list[Row], list[int]]]:
         """From a cut before this one: only the stages between are run."""
 
-        def work(names: Sequence[str]) -> tuple[list[Row], list[int]]:
+        def some(names: Sequence[str], size: int) -> list[Row]:
             rows: list[Row] = []
             for where, part in self.backbone.reader.groups(single(shelf.gather(names))):
                 value = _each(part, lambda t: t.to(self.device))
                 if depth == 0:
                     value = self.backbone.reader.to_input(part, self.device)
-                value = self._filled(value)
+                value = self._filled(value, size)
                 found = self._kept(self.numbers.pass_through(self.backbone, depth, self.depth, value))
                 rows += [Row(names[k], tuple(t[i] for t in found)) for i, k in enumerate(where)]
-            return rows, []
+            return rows
+
+        def work(names: Sequence[str]) -> tuple[list[Row], list[int]]:
+            def all_of(size: int) -> list[Row]:
+                return [row for i in range(0, len(names), size) for row in some(names[i : i + size], size)]
+
+            return self.portion.run(all_of, reading.batch_size(self.device)), []
 
         return work
 
     def _whole(self, names: Sequence[str], raw: Raw, x: Value) -> tuple[list[Row], list[int]]:
         """From the pixels, through every stage: the value at the cut and the pooled features."""
-        value = self._filled(x)
+
+        def all_of(size: int) -> tuple[list[Row], list[int]]:
+            rows: list[Row] = []
+            for i in range(0, len(names), size):
+                some, widths = self._some(names[i : i + size], _rows(raw, i, size), _rows(x, i, size), size)
+                rows += some
+            return rows, widths
+
+        return self.portion.run(all_of, reading.batch_size(self.device))
+
+    def _some(self, names: Sequence[str], raw: Raw, x: Value, size: int) -> tuple[list[Row], list[int]]:
+        value = self._filled(x, size)
         kind = self.cut.kind if self.cut is not None else "pooled"
         found: tuple[Tensor, ...] = parts_of(self.backbone.reader.widen(raw)) if kind == "pixels" else ()
         stages = []
@@ -282,14 +311,14 @@ class _Filler:
         rows = [Row(n, tuple(t[i] for t in found), features[i]) for i, n in enumerate(names)]
         return rows, [stage.shape[1] for stage in stages]
 
-    def _filled(self, value: Value) -> Value:
+    def _filled(self, value: Value, size: int) -> Value:
         """A batch made whole with copies of its last row, where all inputs have one size.
 
         Libraries choose their kernels by the size of a batch: a row's last bits must not depend on how many were
         missing beside it, or a run that was killed here would end with other ones.
         """
         first = parts_of(value)[0]
-        lacking = reading.batch_size(self.device) - len(first)
+        lacking = size - len(first)
         if lacking <= 0 or not getattr(self.backbone.reader, "one_size", False):
             return value
         return _each(value, lambda t: _like(torch.cat([t, t[-1:].expand(lacking, *t.shape[1:])]), t))
@@ -351,6 +380,10 @@ def _like(value: Tensor, other: Tensor) -> Tensor:
     """A tensor laid out in memory as another one of its kind."""
     last = other.ndim == 4 and other.is_contiguous(memory_format=torch.channels_last)
     return value.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def _rows(value: Value, first: int, count: int) -> Value:
+    return _each(value, lambda t: t[first : first + count])
 
 
 def _each(value: Value, change: Callable[[Tensor], Tensor]) -> Value:

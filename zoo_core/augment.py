@@ -7,6 +7,7 @@ the training is.
 from __future__ import annotations
 
 import math
+import os
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -14,8 +15,12 @@ from torch import Tensor
 
 from zoo_core import images
 from zoo_core.card import Input
+from zoo_core.clock import STARTED
+from zoo_core.errors import BadImage
 
 POLICIES = ("none", "light", "strong")
+_CLOCKS_DIFFER = 60.0
+"""Seconds by which a file server's clock may be behind this machine's."""
 
 
 def name(digest: str, view: int | None) -> str:
@@ -32,10 +37,18 @@ def read(path: str, row: str, spec: Input, policy: str, seed: int) -> Tensor:
     """
     image = images.decode(path)
     digest, _, view = row.partition("#")
+    if len(digest) == 64 and _changed_lately(path) and images.content_digest(image) != digest:
+        raise BadImage("its content has changed since the run began")
     if view:
         key = [seed, int(view), *(int(digest[i : i + 8], 16) for i in range(0, 16, 8))]
         image = _changed(image, policy, np.random.default_rng(key))
     return images.pixels(image, spec)
+
+
+def _changed_lately(path: str) -> bool:
+    """Whether a file may have changed since this process looked at it; hashing all images again would cost too much."""
+    found = os.stat(path)
+    return max(found.st_mtime, found.st_ctime) > STARTED - _CLOCKS_DIFFER
 
 
 def _changed(image: Image.Image, policy: str, rng: np.random.Generator) -> Image.Image:

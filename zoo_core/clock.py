@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+STARTED = time.time()
+"""When this process began, in seconds since 1970: what it used since, the cache keeps; files may have changed."""
+
 
 class Clock:
     """Seconds by phase."""

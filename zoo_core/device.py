@@ -41,6 +41,20 @@ def kernels(where: torch.device) -> dict[str, str]:
     return {"cpu": torch.backends.cpu.get_cpu_capability()}
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a device's memory is full; MPS and the CPU have no class of their own for it."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def release() -> None:
+    """Give memory back that torch keeps for later."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
 @contextmanager
 def threads(count: int) -> Iterator[None]:
     """Run small matrices on few threads: starting more costs longer than they save."""

@@ -84,6 +84,10 @@ class BadExample(ZooError):
     """A file that cannot be read as the image, text or sound that it should be."""
 
 
+class ExampleLost(BadExample):
+    """A file that could be read when the run began, and cannot be read now, or has another content."""
+
+
 class BadImage(BadExample):
     """An image that cannot be decoded."""
 
@@ -98,6 +102,10 @@ class MissingExtra(ZooError):
 
 class DiskFull(ZooError):
     """A file cannot be written: no space, or no permission."""
+
+
+class DeviceFull(ZooError):
+    """A device's memory has no room for one example, or for a batch that may not be cut."""
 
 
 class ClosedModel(ZooError):

@@ -22,7 +22,8 @@ from zoo_core.checkpoints import Memory, Standing
 from zoo_core.collapse import Watch
 from zoo_core.console import Console, epoch_note
 from zoo_core.errors import Collapsed, UnstagedTensor
-from zoo_core.mixing import mixed
+from zoo_core.portions import Portion
+from zoo_core.stepping import portion_of, step, to_device
 from zoo_core.training import Training, epochs_of, warm_cosine
 from zoo_core.types import FreezePlan, Phase
 
@@ -132,9 +133,13 @@ class Model:
         """Head outputs [N, classes] on the CPU, in eval mode."""
         tail, device = self.tail.eval(), self.device
         self.head.eval()
-        chunks = [digests[i : i + batch_size] for i in range(0, len(digests), batch_size)]
+
+        def answers(size: int) -> Tensor:
+            chunks = [digests[i : i + size] for i in range(0, len(digests), size)]
+            return torch.cat([self.head(tail(to_device(boundary(chunk), device))).cpu() for chunk in chunks])
+
         with torch.inference_mode():
-            return torch.cat([self.head(tail(_to(boundary(chunk), device))).cpu() for chunk in chunks])
+            return Portion().run(answers, batch_size)
 
     def trained(self, first: int) -> dict[str, Tensor]:
         """Tensors of the stages from `first` on (`backbone.*`, upstream's names) and of the head (`head.*`)."""
@@ -193,7 +198,7 @@ def fit(
     at = memory.recall(model, watch)
     history, whole = at.history, model.plan.depth
     best = at.best or model.trained(whole)
-    start, options = time.perf_counter() - at.elapsed, schedule.training
+    start, options, portion = time.perf_counter() - at.elapsed, schedule.training, portion_of(model, schedule, console)
     shares = accumulate(phase.share for phase in model.plan.phases)
     phases = zip(model.plan.phases, epochs_of(model.plan, schedule.epochs), shares, strict=True)
     with console.track("Training", schedule.epochs) as advance, memory.stoppable():
@@ -223,12 +228,26 @@ def fit(
                 if at.step:  # begun by an earlier process
                     memory.put_back_random(model.device)
                 loss = _epoch(
-                    part, optimiser, schedule, reads, train, batches, rows, epoch, span, watch, average, at, keep
+                    part,
+                    optimiser,
+                    schedule,
+                    reads,
+                    train,
+                    batches,
+                    rows,
+                    epoch,
+                    span,
+                    watch,
+                    average,
+                    at,
+                    keep,
+                    portion,
                 )
                 if watch:
                     watch.close(loss, schedule.lr)
                 with average.in_place() if average else nullcontext():
                     line = {"phase": number, "epoch": epoch, "train_loss": loss} | _validate(part, reads, val)
+                    line |= {"micro_batch": portion.size} if portion.halved else {}
                     history.append(line | {"seconds": time.perf_counter() - at.tick})
                     score = line.get("val_loss", -epoch)  # without validation examples the last epoch is kept
                     if score < at.best_score:
@@ -260,6 +279,7 @@ def _epoch(
     average: Average | None,
     at: Standing,
     keep: Callable[[], None],
+    portion: Portion,
 ) -> float:
     """One pass over the batches; returns the mean loss.
 
@@ -275,7 +295,8 @@ def _epoch(
             continue
         factor = warm_cosine(span[0] + (span[1] - span[0]) * number / len(batches))
         soft = train.soft_loss(batch, epoch)
-        total = total + step(model, optimiser, schedule, boundary, names, train.labels[batch], factor, watch, soft)
+        labels = train.labels[batch]
+        total = total + step(model, optimiser, schedule, boundary, names, labels, factor, watch, soft, portion)
         sound += total.isfinite()
         if average:
             average.update()
@@ -288,42 +309,6 @@ def _epoch(
         raise Collapsed(f"the loss became {mean} in batch {bad + 1} of {len(batches)}", schedule.lr, rows[bad])
     at.step, at.total, at.spent = 0, 0.0, 0.0
     return mean
-
-
-def step(
-    model: Model,
-    optimiser: torch.optim.Optimizer,
-    schedule: Schedule,
-    boundary: Boundary,
-    names: Sequence[str],
-    labels: Tensor,
-    factor: float,
-    watch: Watch | None = None,
-    soft: Callable[[Tensor, slice], Tensor] | None = None,
-) -> Tensor:
-    """One step on a batch of rows, at a share of the peak rate; returns the sum of its losses, on the device.
-
-    Args:
-        soft: outputs of a part of the batch to what is added to its losses.
-    """
-    for group in optimiser.param_groups:
-        group["lr"] = schedule.lr * group["scale"] * factor
-    tail, device, options = model.tail, model.device, schedule.training
-    total = torch.zeros((), device=device)
-    optimiser.zero_grad(set_to_none=True)
-    for part in options.parts(len(names)):
-        value = _to(boundary(names[part]), device)
-        value, loss = mixed(value, labels[part].to(device), model.builder.loss, options)
-        outputs = model.head(tail(value))
-        losses = loss(outputs) + soft(outputs, part) if soft else loss(outputs)
-        (losses.sum() / len(names)).backward()  # type: ignore[no-untyped-call]
-        total += losses.detach().sum()
-        if watch:
-            watch.saw(outputs)
-    if options.clip:
-        nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], options.clip)
-    optimiser.step()
-    return total
 
 
 def parameter_groups(model: Model, phase: Phase, schedule: Schedule) -> list[dict[str, Any]]:
@@ -390,9 +375,3 @@ def _validate(model: Model, boundary: Boundary, val: Side) -> dict[str, float]:
         return {"val_loss": loss}
     accuracy = float((model.builder.probabilities(out).argmax(1) == val.labels).float().mean())
     return {"val_loss": loss, "val_accuracy": accuracy}
-
-
-def _to(value: Value, device: torch.device) -> Value:
-    if isinstance(value, tuple):
-        return tuple(part.to(device, non_blocking=True) for part in value)
-    return value.to(device, non_blocking=True)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zoo_core.activations import Numbers
+from zoo_core.activations import Numbers, parts_of, single
 from zoo_core.backbone import Value
 from zoo_core.fit import Model, span
+from zoo_core.portions import Portion, cut
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,18 @@ class Predictor:
 
     def probabilities(self, x: Value) -> Tensor:
         """The reader's input to probabilities [B, classes]."""
-        found: Tensor = self.model.builder.probabilities(self.model.head(self.features(x)))
+        tensors = parts_of(x)
+
+        def answers(size: int) -> Tensor:
+            parts = cut(len(tensors[0]), size)
+            return torch.cat([self._answers(single(tuple(t[part] for t in tensors))) for part in parts])
+
+        found = Portion().run(answers, len(tensors[0]))
         return averaged(found, self.second.probabilities(x)) if self.second else found
+
+    def _answers(self, x: Value) -> Tensor:
+        found: Tensor = self.model.builder.probabilities(self.model.head(self.features(x)))
+        return found
 
     def to(self, where: torch.device) -> Predictor:
         """Move it, ready to predict: everything in eval mode."""

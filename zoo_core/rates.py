@@ -13,6 +13,7 @@ import torch
 
 from zoo_core import fit
 from zoo_core.errors import Collapsed
+from zoo_core.stepping import step
 
 LOWEST, HIGHEST = 1e-6, 1.0
 STEPS = 100
@@ -64,7 +65,7 @@ def find(
     for number, (epoch, batch) in enumerate(islice(_batches(regime, train, schedule.batch_size, seed), STEPS)):
         rate = LOWEST * (HIGHEST / LOWEST) ** (number / (STEPS - 1))
         soft = train.soft_loss(batch, epoch)
-        total = fit.step(
+        total = step(
             model, optimiser, top, boundary, train.rows(batch, epoch), train.labels[batch], rate / HIGHEST, soft=soft
         )
         loss = float(total) / len(batch)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, get_type_hints
 
 from zoo_core.components import convert
@@ -54,12 +53,6 @@ class Training:
     def mixes(self) -> bool:
         """Whether anything is done to the values behind the cut."""
         return bool(self.mixup or self.cutmix or self.noise)
-
-    def parts(self, count: int) -> list[slice]:
-        """Where a batch of `count` examples is cut into passes of nearly equal size."""
-        passes = -(-count // self.micro_batch) if self.micro_batch else 1
-        edges = [round(i * count / passes) for i in range(passes + 1)]
-        return [slice(a, b) for a, b in pairwise(edges)]
 
     def stalled(self, history: list[dict[str, Any]]) -> bool:
         """Whether the validation loss of a phase's epochs fell for the last time `patience` epochs ago."""

@@ -18,12 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from zoo_core.clock import STARTED as STARTED
 from zoo_core.errors import BadJson
 from zoo_core.files import DAMAGED, TEMPORARY, put_aside, read_json, remove_tree, sha256_file
 
 ABOUT = "about.json"
-STARTED = time.time()
-"""When this process began: what it has used itself stays, however small the cap."""
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,8 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail("stopped.", 130)
+    except MemoryError:
+        _fail("this machine's memory is full. Close something, or give a smaller --batch-size or backbone.", 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
