@@ -218,3 +218,13 @@ def test_damage_is_found(stored, plugins, make, installed):
         except ZooError:
             continue
         assert found in expected if stored is training else agrees(found, expected), done
+
+
+def test_one_damaged_run_hides_no_other(make, zoo):
+    """`zoo runs ls` lists the others, and says which one is damaged."""
+    for name in ("a", "b"):
+        make(f"runs/{name}", epochs=1)
+    Path("runs/a/summary.json").write_text("{}")
+    listed = zoo("runs", "ls", "--json")
+    assert [row["run"] for row in listed.json] == ["b"]
+    assert "runs/a/summary.json has sha256" in listed.err

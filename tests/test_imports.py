@@ -43,6 +43,7 @@ def imported(code: str, *args: str) -> set[str]:
         ("show", "cnn/tf_efficientnet_lite0.in1k"),
         ("plugins",),
         ("strategies",),
+        ("cache", "ls"),
         ("finetune", "--help"),
     ],
     ids=" ".join,

@@ -77,7 +77,7 @@ def kept_at(
     choice = keeping.choose(mode, body, depth, paths, folder, passes, cap, numbers, Views())
     console.say(f"Cache     {choice.why}")
     plain = activations.at(body, depth, paths, folder, console, mode=choice.mode, numbers=numbers)
-    if gone := upkeep.trim(folder, cap, since=upkeep.STARTED):
+    if plain.misses and (gone := upkeep.trim(folder, cap, since=upkeep.STARTED)):
         freed = sum(item.size_bytes for item in gone) / 1e9
         console.say(f"          {freed:.1f} GB, used longest ago, went for --cache-cap {recipe.cache_cap:g} GB")
     if recipe.augment == "none" or not views:

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Literal
 import click
 
 from zoo_core.cli.common import as_json, emit, table
-from zoo_core.errors import BadOption
+from zoo_core.errors import BadOption, ZooError, printable
 
 if TYPE_CHECKING:
     from zoo_core.runs import Prediction
@@ -190,7 +190,13 @@ def runs_ls(folder: Path, as_json: bool) -> None:
     from zoo_core.cli.figures import headline
     from zoo_core.runs import find_runs
 
-    found = find_runs(folder)
+    found = []
+    for run in find_runs(folder):
+        try:
+            run.file("summary.json")
+            found.append(run)
+        except ZooError as error:  # one damaged run hides no other
+            click.echo(f"zoo: {printable(str(error))}", err=True)
     if as_json:
         emit([run.summary for run in found])
         return
