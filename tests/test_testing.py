@@ -180,6 +180,14 @@ def test_a_strategy_may_refuse_a_chain():
     assert not [r for r in results if r.outcome == "failed"]
 
 
+@pytest.mark.parametrize("name", ["upto", "surgical"])
+def test_a_strategy_that_must_be_told_a_stage(name):
+    """A strategy that is not whole without a stage's name is told the last one, and checked like any other."""
+    found = [case.result() for case in testing.cases("core", discover([], {})) if case.subject == f"freeze {name}"]
+    assert len(found) == len(testing.CHECKS["freeze"])
+    assert {result.outcome for result in found} == {"passed"}
+
+
 def test_a_required_option_is_a_skip():
     """What has no plain form, an option without a default, is skipped with the option's name."""
 

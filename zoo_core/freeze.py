@@ -239,7 +239,8 @@ def _index(option: str, name: str, stages: Sequence[StageInfo]) -> int:
     if name not in names:
         given = f"no stage {name!r} in this backbone" if name else "no stage named"
         hint = near(name, names)
-        raise BadStage(f"{option}: {given}; expected one of {', '.join(names)}. {hint}".strip())
+        listed = names if len(names) <= 32 else [*names[:3], "...", *names[-3:]]
+        raise BadStage(f"{option}: {given}; expected one of {', '.join(listed)}. {hint}".strip())
     return names.index(name)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from zoo_core.errors import ZooError
@@ -108,11 +108,24 @@ def _plan(component: Component, length: int) -> FreezePlan:
     )
     strategy = component.make()
     try:
-        plan = strategy.plan(stages, _task(strategy, stages))
+        plan = _asked(strategy, stages)
     except ZooError as error:
         raise Skip(f"with default options it refuses a chain of {length}: {error}") from error
     expect(isinstance(plan, FreezePlan), f"plan() returned {type(plan).__name__}; expected FreezePlan.")
     return plan.check(stages)  # type: ignore[no-any-return]
+
+
+def _asked(strategy: Any, stages: Sequence[StageInfo]) -> Any:
+    """Its plan; one that must be told a stage's name gets the last one, in the option that is left empty."""
+    try:
+        return strategy.plan(stages, _task(strategy, stages))
+    except ZooError:
+        last = stages[-1].name
+        empty = {f.name: getattr(strategy, f.name) for f in fields(strategy) if getattr(strategy, f.name) in ("", ())}
+        if not empty:
+            raise
+        told = replace(strategy, **{name: (last,) if value == () else last for name, value in empty.items()})
+        return told.plan(stages, _task(told, stages))
 
 
 def _task(strategy: Any, stages: Sequence[StageInfo]) -> Task:
