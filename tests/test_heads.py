@@ -7,10 +7,11 @@ import json
 
 import pytest
 import torch
+from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from torch.nn import functional as F
 
-from zoo_core import fit, heads, instance_heads, solvers, testing
+from zoo_core import fit, heads, instance_heads, leave_one_out, solvers, testing
 from zoo_core.errors import BadOption
 from zoo_core.head_modules import positions
 from zoo_core.runs import Run
@@ -179,3 +180,24 @@ def test_features_are_chosen_by_group(clusters, solver):
     torch.testing.assert_close(head.bias, alone.bias)
     with pytest.raises(BadOption, match="multi-stage:keep=0: expected more than 0"):
         heads.MultiStage(keep=0)
+
+
+@pytest.mark.parametrize(("rows", "columns", "outputs"), [(300, 40, 3), (60, 200, 2), (150, 30, 1)])
+def test_ridge_is_that_of_scikit_learn(rows, columns, outputs):
+    """Ridge takes the strength that leaving one out is best at, and gives scikit-learn's scores, up to a factor."""
+    torch.manual_seed(0)
+    x = torch.randn(rows, columns)
+    noisy = x[:, :3] + torch.randn(rows, 3)
+    labels = noisy[:, 0] if outputs == 1 else noisy[:, :outputs].argmax(1)
+    widths = [columns // 2, columns - columns // 2]
+    ours = solvers.ridge(x, labels, outputs, widths)
+    mean, scale = solvers._scales(x, widths, 0.5)
+    z = ((x - mean) * scale).double().numpy()
+    aims = labels.double().numpy() if outputs == 1 else (2 * F.one_hot(labels, outputs) - 1).double().numpy()
+    theirs = RidgeCV(leave_one_out.ALPHAS, scoring="neg_mean_squared_error").fit(z, aims)
+    assert ours.strength == pytest.approx(theirs.alpha_)
+    scores = (x @ ours.weight.T + ours.bias).double()
+    expected = torch.from_numpy(theirs.predict(z)).reshape(rows, outputs)
+    factor = (scores * expected).sum() / expected.square().sum()
+    torch.testing.assert_close(scores, factor * expected, atol=1e-5, rtol=1e-4)
+    assert outputs > 1 or float(factor) == pytest.approx(1, abs=1e-5)
