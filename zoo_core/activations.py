@@ -7,10 +7,10 @@ is stored belongs to the weights as they were published.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,6 +24,9 @@ from zoo_core.portions import Portion
 from zoo_core.readers import Raw
 from zoo_core.reading import Read, map_examples
 from zoo_core.shelves import LAYOUT, SHARD_BYTES, Kind, Row, Shelf, publish
+
+if TYPE_CHECKING:
+    from zoo_core.recipe import Recipe
 
 Number = Literal["fp32", "bf16", "fp16"]
 Mode = Literal["boundary", "pixels", "none"]
@@ -41,6 +44,14 @@ class Numbers:
 
     precision: Literal["fp32", "bf16"] = "fp32"
     stored: Number = "fp32"
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Numbers:
+        """What a recipe asks for; `auto` rounds where what is kept is rounded alike."""
+        precision = recipe.precision
+        if precision == "auto":
+            precision = "bf16" if recipe.cache_dtype == "bf16" else "fp32"
+        return cls(precision, recipe.cache_dtype)
 
     def pass_through(self, backbone: Backbone, first: int, last: int, value: Value) -> Value:
         """Run stages `first` to `last` (excluded) with this precision; float32 comes out."""
@@ -105,6 +116,12 @@ class Activations:
         """Pooled features of every stage side by side [B, sum of widths]."""
         return self.pooled.gather(names)[0]
 
+    def counted(self, names: Set[str]) -> Activations:
+        """The same, with those that were computed just before counted as such."""
+        earlier = names - self.computed
+        hits, misses = self.hits - len(earlier), self.misses + len(earlier)
+        return replace(self, hits=hits, misses=misses, computed=self.computed | earlier)
+
     @property
     def size_bytes(self) -> int:
         """Bytes on disk of the shelves in use."""
@@ -131,11 +148,7 @@ def at(
     """
     numbers, views = numbers or Numbers(), views or Views()
     full = depth == len(backbone.stages)
-    pooled = shelf_of(backbone, "pooled", len(backbone.stages), folder, numbers, views)
-    cut: Shelf | None = pooled
-    if not full:
-        kind: Kind = "boundary" if depth and mode == "boundary" else "pixels"
-        cut = None if mode == "none" else shelf_of(backbone, kind, depth, folder, numbers, views)
+    pooled, cut = shelves_of(backbone, depth, folder, mode, numbers, views)
     device = device_of(backbone)
     reader = backbone.reader.varied(views.policy, views.seed) if views.policy != "none" else backbone.reader
 
@@ -147,7 +160,7 @@ def at(
 
     missing = [n for n in paths if n not in pooled.rows or (cut is not None and n not in cut.rows)]
     if missing:
-        filler = _Filler(backbone, depth, cut, pooled, numbers, pixels, console or Console())
+        filler = Filler(backbone, depth, cut, pooled, numbers, pixels, console or Console())
         carries = cut is not None and cut.kind == "boundary"
         filler.fill(missing, shallower(backbone, depth, folder, numbers, views) if carries else [])
 
@@ -184,6 +197,17 @@ def at(
     )
 
 
+def shelves_of(
+    backbone: Backbone, depth: int, folder: Path, mode: Mode, numbers: Numbers, views: Views
+) -> tuple[Shelf, Shelf | None]:
+    """Where pooled features of every stage go, and where the value at the cut goes, if it is kept."""
+    pooled = shelf_of(backbone, "pooled", len(backbone.stages), folder, numbers, views)
+    if depth == len(backbone.stages):
+        return pooled, pooled
+    kind: Kind = "boundary" if depth and mode == "boundary" else "pixels"
+    return pooled, None if mode == "none" else shelf_of(backbone, kind, depth, folder, numbers, views)
+
+
 def shelf_of(backbone: Backbone, kind: Kind, depth: int, folder: Path, numbers: Numbers, views: Views) -> Shelf:
     """The shelf of exactly this computation, its shards opened."""
     about = _about(backbone, kind, depth, numbers, views)
@@ -213,7 +237,7 @@ def device_of(backbone: Backbone) -> torch.device:
     return next(iter(backbone.tensors().values())).device
 
 
-class _Filler:
+class Filler:
     """Computes missing rows and publishes them, a shard at a time."""
 
     def __init__(
@@ -239,10 +263,10 @@ class _Filler:
             for depth, shelf in known:
                 here = [n for n in todo if n in shelf.rows]
                 todo = [n for n in todo if n not in shelf.rows]
-                self._publish(self._carried(depth, shelf, here), advance)
+                self.publish(self._carried(depth, shelf, here), advance)
             lost: dict[str, str] = {}
-            rows = map_examples(self._whole, [*rest, *todo], self.pixels, self.backbone.reader, self.device, lost)
-            self._publish(rows, advance)
+            rows = map_examples(self.whole, [*rest, *todo], self.pixels, self.backbone.reader, self.device, lost)
+            self.publish(rows, advance)
         for opened in (self.cut, self.pooled):
             if opened is not None:
                 opened.refresh()
@@ -251,6 +275,10 @@ class _Filler:
                 f"{len(lost)} files could be read when the run began, and cannot be read now: "
                 f"{next(iter(lost.values()))}. The others are kept: put them back, and type the same command again."
             )
+
+    def has(self, name: str) -> bool:
+        """Whether an image's rows are there."""
+        return name in self.pooled.rows and (self.cut is None or name in self.cut.rows)
 
     def _carried(self, depth: int, shelf: Shelf, names: Sequence[str]) -> Iterator[tuple[list[Row], list[int]]]:
         work, chunks = self._carry(depth, shelf), reading.batches(names, self.device)
@@ -284,7 +312,7 @@ class _Filler:
 
         return work
 
-    def _whole(self, names: Sequence[str], raw: Raw, x: Value) -> tuple[list[Row], list[int]]:
+    def whole(self, names: Sequence[str], raw: Raw, x: Value) -> tuple[list[Row], list[int]]:
         """From the pixels, through every stage: the value at the cut and the pooled features."""
 
         def all_of(size: int) -> tuple[list[Row], list[int]]:
@@ -328,12 +356,13 @@ class _Filler:
         dtype, parts = DTYPES[self.numbers.stored], parts_of(self.backbone.reader.widen(value))
         return tuple((t.to(dtype) if t.is_floating_point() else t).cpu() for t in parts)
 
-    def _publish(self, batches: Any, advance: Callable[[int], None]) -> None:
+    def publish(self, batches: Iterable[tuple[list[Row], list[int]]], advance: Callable[[int], None]) -> None:
+        """Put rows on their shelves as they come, a shard at a time."""
         kept: list[Row] = []
         widths: list[int] = []
         for found, widths in batches:
             kept += found
-            if len(kept) * kept[0].size_bytes > SHARD_BYTES:
+            if kept and len(kept) * kept[0].size_bytes > SHARD_BYTES:
                 self._put(kept, widths)
                 kept = []
             advance(len(found))

@@ -60,3 +60,9 @@ def epochs(recipe: Recipe, schedule: fit.Schedule, builder: Any, plan: FreezePla
             f"--epochs {schedule.epochs}: --freeze {recipe.freeze} has {len(plan.phases)} phases of at least one epoch "
             f"each. Give --epochs {len(plan.phases)} or more."
         )
+
+
+def steady(recipe: Recipe, strategy: Any, regime: Any) -> bool:
+    """Whether all images pass the stages, and where they are cut can be told from labels and counts."""
+    old = recipe.old or getattr(regime, "needs_old", False) or getattr(regime, "distil", 0) > 0
+    return not (old or hasattr(strategy, "trials") or hasattr(regime, "thin"))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol
 
 from zoo_core import labels, manifests, shards
 from zoo_core.console import Console
@@ -26,6 +27,18 @@ from zoo_core.types import ONE_LABEL, Example, Kind, Split, Task
 KINDS = (
     "a folder of class folders, a table (CSV, TSV, JSONL or Parquet with path,label), tar shards, or a saved dataset"
 )
+
+
+class Ahead(Protocol):
+    """Looks at files that are new before the scan does."""
+
+    def begin(self, task: Task) -> None:
+        """The task as labels tell it, before anything is read: contents are named by their files, and split so."""
+        ...
+
+    def __call__(self, paths: Sequence[str], found: dict[str, tuple[str, str]]) -> None:
+        """Put path -> (content digest, look) into `found`, for those that can be read."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,7 @@ def scan(
     console: Console | None = None,
     modality: Modality = IMAGE,
     task: str = "auto",
+    ahead: Ahead | None = None,
 ) -> Task:
     """Read labels, decode every example once, and split.
 
@@ -95,12 +109,19 @@ def scan(
         for_training: without it every example is for testing and one class is enough.
         modality: what the examples are; a backbone's card says it.
         task: what the labels are; `auto` guesses from a table's.
+        ahead: looks at the files that are new, before all others.
 
     Raises:
         NoData, BadManifest, TooFewExamples, BadExample: each names the file and what to do.
     """
     path = Path(source).expanduser()
-    seen = look_at(path, columns, console, modality, task)
+
+    def listed(seen: Seen) -> None:
+        if ahead:
+            labels.check(path, seen.kind, seen.texts, seen.classes, "")
+            ahead.begin(split(path, seen, test_share, val_share))
+
+    seen = look_at(path, columns, console, modality, task, ahead, listed)
     if seen.bad and on_bad_image == "fail":
         first, reason = next(iter(seen.bad.items()))
         raise BadExample(f"{first}: {reason}. {len(seen.bad)} bad in all; leave them out with --on-bad-image skip.")
@@ -125,8 +146,13 @@ def look_at(
     console: Console | None = None,
     modality: Modality = IMAGE,
     task: str = "auto",
+    ahead: Ahead | None = None,
+    listed: Callable[[Seen], None] | None = None,
 ) -> Seen:
     """Find the labelled examples and decode each one once; nothing is judged.
+
+    Args:
+        listed: called before anything is read; contents are then named by their files.
 
     Raises:
         NoData, BadManifest: nothing is there, or a table or shard cannot be read.
@@ -134,7 +160,10 @@ def look_at(
     listing = _listing(path, columns, modality)
     kind, notes = labels.choose_kind([row.label for row in listing.rows], task, listing.label_column)
     listing.note(notes)
-    found, bad = _look(listing.rows, console or Console(), modality)
+    if listed:
+        names = {row.path: row.path for row in listing.rows}
+        listed(Seen(tuple(listing.rows), {}, names, {}, listing.skipped, tuple(listing.notes), kind))
+    found, bad = _look(listing.rows, console or Console(), modality, ahead)
     return Seen(
         tuple(row for row in listing.rows if row.path in found),
         bad,
@@ -180,6 +209,22 @@ def task_digest(task: Task) -> str:
     """sha256 (hex) over classes and over (content, label, split), whatever the files are called."""
     lines = sorted(f"{e.digest} {task.text(e)} {e.split}" for e in task.examples)
     return hashlib.sha256("\n".join([*task.classes, *lines]).encode()).hexdigest()
+
+
+def facts(task: Task) -> dict[str, Any]:
+    """What a run's summary says about its data."""
+    return {
+        "path": task.source,
+        "digest": task_digest(task),
+        "n_train": len(task.split("train")),
+        "n_val": len(task.split("val")),
+        "n_test": len(task.split("test")),
+        "classes": list(task.classes),
+        "counts": {side: task.counts(side) for side in SPLITS},
+        "bad": dict(task.bad),
+        "skipped": dict(task.skipped),
+        "notes": list(task.notes),
+    }
 
 
 def _listing(path: Path, columns: str | None, modality: Modality) -> Listing:
@@ -243,7 +288,7 @@ def _folder_rows(root: Path, modality: Modality) -> Listing:
 
 
 def _look(
-    rows: Sequence[Row], console: Console, modality: Modality
+    rows: Sequence[Row], console: Console, modality: Modality, ahead: Ahead | None = None
 ) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
     """Path -> content digest and look of every readable example, reason for every other one.
 
@@ -251,12 +296,13 @@ def _look(
     """
     folder = cache_folder() / "scan" / modality.version
     notes = _notes(folder)
+    shas = _ahead(rows, console, modality, ahead, notes, folder) if ahead else {}
     fresh: dict[str, tuple[str, str]] = {}
 
     def one(row: Row) -> tuple[Row, tuple[str, str] | None, str]:
         try:
             row.path.encode()  # a name that is no UTF-8 cannot be written into a run
-            sha = sha256_file(Path(row.path))
+            sha = shas.get(row.path) or sha256_file(Path(row.path))
             if sha in notes:
                 return row, notes[sha], sha
             return row, modality.examine(row.path), sha
@@ -269,7 +315,8 @@ def _look(
 
     good: dict[str, tuple[str, str]] = {}
     bad: dict[str, str] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool, console.track(f"Reading {modality.plural}", len(rows)) as advance:
+    told = Console() if ahead else console
+    with ThreadPoolExecutor(os.cpu_count()) as pool, told.track(f"Reading {modality.plural}", len(rows)) as advance:
         for row, content, detail in pool.map(one, rows):
             advance(1)
             if content:
@@ -278,9 +325,48 @@ def _look(
                     fresh[detail] = content
             else:
                 bad[_plain(row.origin or row.path)] = detail
+    _note(folder, fresh)
+    return good, bad
+
+
+def _ahead(
+    rows: Sequence[Row],
+    console: Console,
+    modality: Modality,
+    ahead: Ahead,
+    notes: dict[str, tuple[str, str]],
+    folder: Path,
+) -> dict[str, str]:
+    """Let `ahead` look at the files that no note knows, and add notes; returns path -> sha256 of readable files."""
+
+    def sha_of(row: Row) -> str:
+        try:
+            row.path.encode()
+            return sha256_file(Path(row.path))
+        except (OSError, ValueError):
+            return ""
+
+    shas: dict[str, str] = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool, console.track(f"Reading {modality.plural}", len(rows)) as advance:
+        for row, sha in zip(rows, pool.map(sha_of, rows), strict=True):
+            advance(1)
+            shas[row.path] = sha
+    unseen = {sha: path for path, sha in shas.items() if sha and sha not in notes}
+    found: dict[str, tuple[str, str]] = {}
+    try:
+        if unseen:
+            ahead(list(unseen.values()), found)
+    finally:  # Ctrl-C, too: what was seen is seen
+        fresh = {shas[path]: content for path, content in found.items()}
+        _note(folder, fresh)
+    notes.update(fresh)
+    return shas
+
+
+def _note(folder: Path, fresh: Mapping[str, tuple[str, str]]) -> None:
+    """Write down what was seen."""
     if fresh:
         publish_object(folder, "", ".json", lambda temp: temp.write_text(json.dumps(fresh)))
-    return good, bad
 
 
 def _notes(folder: Path) -> dict[str, tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ from zoo_core import (
 )
 from zoo_core.adapting import adapted
 from zoo_core.backbone import Backbone
+from zoo_core.card import Card
 from zoo_core.clock import Clock
 from zoo_core.console import Console
 from zoo_core.errors import FreezeBroken, RunDamaged
 from zoo_core.evidence import gather, recalled, table, told
 from zoo_core.files import read_json
+from zoo_core.first_look import FirstLook
 from zoo_core.judging import floor_of, judge
 from zoo_core.layers import Registry
 from zoo_core.ledger import check_lost
@@ -60,6 +63,7 @@ class Preview:
         builder: of the head, with the loss of the task.
         regime: says which examples enter each epoch.
         old: the task whose answers are to be kept, where the recipe has one.
+        look: what was computed while the images were read.
     """
 
     task: Task
@@ -72,6 +76,7 @@ class Preview:
     builder: Any
     regime: Any
     old: old_task.OldTask | None = None
+    look: FirstLook | None = None
 
 
 def prepare(
@@ -81,20 +86,38 @@ def prepare(
     console: Console,
     backbone: Backbone | None = None,
     progress: Progress | None = None,
+    clock: Clock | None = None,
+    ahead: bool = False,
 ) -> Preview:
     """Card, parts, task, backbone and plan; nothing is trained or written.
 
     Args:
         progress: of the run, which remembers trials that were made already.
+        clock: of the run; what goes into loading the backbone, and into a pass, is told apart from the scan.
+        ahead: images that are read for the first time pass the frozen stages at once, and are kept.
 
     Raises:
         ResumeRefused: the run was begun with other data or weights.
     """
-    progress = progress or Progress()
+    progress, clock = progress or Progress(), clock or Clock()
     card = backbone.card if backbone else registry.get(recipe.backbone).usable()
     strategy = components.build(plugins, "freeze", recipe.freeze)
     regime = components.build(plugins, "regime", recipe.regime)
     components.build(plugins, "head", recipe.head)
+    modality, where = modalities.of(card.modality), device.choose(recipe.device)
+
+    @cache
+    def load() -> Backbone:
+        with clock.within("load"):
+            return _loaded(recipe, card, plugins, strategy, where, backbone)
+
+    def cut_of(task: Task) -> tuple[int, int]:
+        plan, _, builder, schedule = _decide(recipe, plugins, strategy, task, load())
+        wise_ft.check(recipe, builder, None, task)
+        return fit.span(builder, plan.depth, len(load().stages))[0], schedule.epochs + 1
+
+    ahead = ahead and checks.steady(recipe, strategy, regime) and modality is modalities.IMAGE
+    look = FirstLook(recipe, load, cut_of, console, clock) if ahead else None
     task = data.scan(
         recipe.data,
         test_share=recipe.test_share,
@@ -103,21 +126,14 @@ def prepare(
         columns=recipe.columns,
         task=recipe.task,
         console=console,
-        modality=modalities.of(card.modality),
+        modality=modality,
+        ahead=look,
     )
     task = thinned(task, regime, recipe.seed)
-    if backbone is not None:
-        backbone = copy.deepcopy(backbone)  # the caller's stays as it is
-    else:
-        pretrained = recipe.weights == "pretrained" and getattr(strategy, "pretrained", True)
-        torch.manual_seed(recipe.seed)  # for weights that are asked to be random
-        backbone = load_backbone(card, plugins, pretrained)
+    backbone = load()
     old, task = old_task.find(recipe, backbone, regime, task, plugins, console)
     backbone.reader, notes = backbone.reader.fitted([e.path for e in task.examples])
     task = dataclasses.replace(task, notes=(*task.notes, *notes))
-    where = device.choose(recipe.device)
-    backbone.to(where)
-    backbone.model.to(memory_format=torch.channels_last)
     beside = {"old": data.task_digest(old.task)} if old and old.task else {}
     progress.same(data=data.task_digest(task), weights=backbone.digest(), **beside)
     progress.told(torch=torch.__version__, device=str(where), threads=str(torch.get_num_threads()))
@@ -127,15 +143,26 @@ def prepare(
         evidence = recalled(known) if known else _evidence(strategy, recipe, plugins, task, backbone, console)
         progress.note("evidence", asdict(evidence))
         task = dataclasses.replace(task, evidence=evidence)
-    plan = strategy.plan(backbone.info(), task).check(backbone.info())
-    head = plan.head or recipe.head
-    builder = objective(components.build(plugins, "head", head), task, recipe)
-    checks.head(head, recipe.freeze, builder, plan, backbone)
-    ensembles.wanted(recipe, plan, backbone, builder)
-    rehearsing.check(recipe, regime, builder, training.read(recipe.training), old)
+    plan, head, builder, schedule = _decide(recipe, plugins, strategy, task, backbone)
+    rehearsing.check(recipe, regime, builder, schedule.training, old)
     if old:
         builder, old = rehearsing.competing(builder, regime, old), rehearsing.ahead(old, regime, recipe)
-    default = fit.default_schedule(plan, backbone, len(task.split("train")))
+    wise_ft.check(recipe, builder, old, task)
+    with adapted(strategy, backbone, plan):
+        trained = plan.parameters(backbone.info())
+    return Preview(task, backbone, plan, schedule, strategy, trained, head, builder, regime, old, look)
+
+
+def _decide(
+    recipe: Recipe, plugins: Plugins, strategy: Any, task: Task, body: Backbone
+) -> tuple[FreezePlan, str, Any, fit.Schedule]:
+    """Plan, head as it is spelled, its builder, schedule; refuses what does not go together."""
+    plan = strategy.plan(body.info(), task).check(body.info())
+    head = plan.head or recipe.head
+    builder = objective(components.build(plugins, "head", head), task, recipe)
+    checks.head(head, recipe.freeze, builder, plan, body)
+    ensembles.wanted(recipe, plan, body, builder)
+    default = fit.default_schedule(plan, body, len(task.split("train")))
     default = dataclasses.replace(default, lr=plan.lr or default.lr)
     given = {k: getattr(recipe, k) for k in ("epochs", "batch_size", "lr") if getattr(recipe, k) is not None}
     schedule = dataclasses.replace(
@@ -146,11 +173,20 @@ def prepare(
         training=training.read(recipe.training),
     )
     checks.training(recipe, schedule, builder, task)
-    checks.epochs(recipe, schedule, builder, plan, backbone)
-    wise_ft.check(recipe, builder, old, task)
-    with adapted(strategy, backbone, plan):
-        trained = plan.parameters(backbone.info())
-    return Preview(task, backbone, plan, schedule, strategy, trained, head, builder, regime, old)
+    checks.epochs(recipe, schedule, builder, plan, body)
+    return plan, head, builder, schedule
+
+
+def _loaded(
+    recipe: Recipe, card: Card, plugins: Plugins, strategy: Any, where: torch.device, given: Backbone | None
+) -> Backbone:
+    """The recipe's backbone on its device, or a copy of the caller's, which stays as it is."""
+    torch.manual_seed(recipe.seed)  # for weights that are asked to be random
+    pretrained = recipe.weights == "pretrained" and getattr(strategy, "pretrained", True)
+    body = copy.deepcopy(given) if given else load_backbone(card, plugins, pretrained)
+    body.to(where)
+    body.model.to(memory_format=torch.channels_last)
+    return body
 
 
 def finetune(
@@ -177,7 +213,7 @@ def finetune(
     with RunWriter(unfinished) as writer:
         if progress.resumed:
             console.say(f"Resumed   {unfinished.folder}")
-        preview = prepare(recipe, registry, plugins, console, backbone, progress)
+        preview = prepare(recipe, registry, plugins, console, backbone, progress, clock, ahead=True)
         task, body, plan, schedule = preview.task, preview.backbone, preview.plan, preview.schedule
         head, builder, regime = preview.head, preview.builder, preview.regime
         say_plan(preview, console)
@@ -188,7 +224,8 @@ def finetune(
 
         cut, _ = fit.span(builder, plan.depth, len(body.stages))
         old = preview.old
-        kept = kept_at(recipe, old.beside(task) if old else task, body, cut, schedule.epochs + 1, console)
+        every = old.beside(task) if old else task
+        kept = kept_at(recipe, every, body, cut, schedule.epochs + 1, console, look=preview.look)
         acts = kept.plain
         sides = {name: _side(task, name, builder.target) for name in data.SPLITS}
         sides["train"] = dataclasses.replace(sides["train"], views=kept.views)
@@ -247,7 +284,7 @@ def finetune(
             "schedule": asdict(trainer.schedule)
             | {"epochs_run": len(history), "best_epoch": _best(history), "collapses": trainer.collapses[:]},
             "device": str(trainer.where),
-            "data": _data_facts(task),
+            "data": data.facts(task),
             **judged.figures,
             "learning_curve": curve,
             "frozen_digest_before": before,
@@ -320,21 +357,6 @@ def _evidence(
 def _side(task: Task, name: Split, target: Target) -> fit.Side:
     examples = task.split(name)
     return fit.Side([e.digest for e in examples], target.labels([task.text(e) for e in examples]))
-
-
-def _data_facts(task: Task) -> dict[str, Any]:
-    return {
-        "path": task.source,
-        "digest": data.task_digest(task),
-        "n_train": len(task.split("train")),
-        "n_val": len(task.split("val")),
-        "n_test": len(task.split("test")),
-        "classes": list(task.classes),
-        "counts": {side: task.counts(side) for side in data.SPLITS},
-        "bad": dict(task.bad),
-        "skipped": dict(task.skipped),
-        "notes": list(task.notes),
-    }
 
 
 def _best(history: list[dict[str, Any]]) -> int:

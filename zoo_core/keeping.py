@@ -65,6 +65,7 @@ def choose(
     cap_bytes: int,
     numbers: Numbers,
     views: Views,
+    measured: tuple[Mapping[str, int], Mapping[str, float]] | None = None,
 ) -> Choice:
     """Take the cheapest of keeping the value at the cut, decoded pixels, or nothing.
 
@@ -72,6 +73,7 @@ def choose(
         asked: `auto`, or what the user wants.
         passes: how often the plan looks at each image.
         cap_bytes: what the cache may hold; a forecast beyond it, or beyond half of the free disk, is refused.
+        measured: what `measure` gave before anything was kept; without it, it is asked now.
 
     Raises:
         BadOption: what is asked for does not fit.
@@ -79,9 +81,9 @@ def choose(
     if depth == len(backbone.stages):
         return Choice("boundary", "pooled features only: every stage is frozen, each image passes once")
     kept = activations.shelf_of(backbone, "boundary" if depth else "pixels", depth, folder, numbers, views)
-    if asked in ("auto", "boundary") and paths.keys() <= kept.rows.keys():
+    if measured is None and asked in ("auto", "boundary") and paths.keys() <= kept.rows.keys():
         return Choice("boundary", f"{'boundary activations' if depth else 'decoded pixels'}: all there already")
-    sizes, seconds = measure(backbone, depth, paths, folder, numbers, views)
+    sizes, seconds = measured or measure(backbone, depth, paths, folder, numbers, views)
     room = min(cap_bytes, _free(folder) // 2)
     totals = forecast(seconds, passes, depth)
     fits = {mode: sizes[mode] * len(paths) <= room for mode in totals}

@@ -19,6 +19,7 @@ from zoo_core.checkpoints import Memory
 from zoo_core.collapse import Watch
 from zoo_core.console import Console
 from zoo_core.errors import Collapsed
+from zoo_core.first_look import FirstLook
 from zoo_core.keeping import Choice
 from zoo_core.progress import Progress
 from zoo_core.recipe import Recipe
@@ -64,19 +65,30 @@ class Kept:
 
 
 def kept_at(
-    recipe: Recipe, task: Task, body: Backbone, depth: int, passes: int, console: Console, views: bool = True
+    recipe: Recipe,
+    task: Task,
+    body: Backbone,
+    depth: int,
+    passes: int,
+    console: Console,
+    views: bool = True,
+    look: FirstLook | None = None,
 ) -> Kept:
-    """What the tail reads at a cut: plain values of every image, and augmented views of the training side."""
-    precision = recipe.precision
-    if precision == "auto":
-        precision = "bf16" if recipe.cache_dtype == "bf16" else "fp32"
-    numbers = Numbers(precision, recipe.cache_dtype)
+    """What the tail reads at a cut: plain values of every image, and augmented views of the training side.
+
+    Args:
+        look: what passed already while the images were read.
+    """
+    numbers = Numbers.of(recipe)
     paths = {e.digest: e.path for e in task.examples}
     mode, folder = keeping.where(recipe.cache)
     cap = int(recipe.cache_cap * 1e9)
-    choice = keeping.choose(mode, body, depth, paths, folder, passes, cap, numbers, Views())
+    measured = look.measured if look and look.depth == depth else None
+    choice = keeping.choose(mode, body, depth, paths, folder, passes, cap, numbers, Views(), measured)
     console.say(f"Cache     {choice.why}")
     plain = activations.at(body, depth, paths, folder, console, mode=choice.mode, numbers=numbers)
+    if look:
+        plain = plain.counted(look.computed & paths.keys())
     if plain.misses and (gone := upkeep.trim(folder, cap, since=upkeep.STARTED)):
         freed = sum(item.size_bytes for item in gone) / 1e9
         console.say(f"          {freed:.1f} GB, used longest ago, went for --cache-cap {recipe.cache_cap:g} GB")

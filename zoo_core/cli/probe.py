@@ -61,7 +61,7 @@ def probe_command(
     if not all(rate > 0 for rate in tried):
         raise BadOption(f"--rates {rates}: expected numbers of more than 0, such as 0.001,0.01")
     chosen = heads or probing.HEADS
-    preview = engine.prepare(recipe.with_values(head=chosen[0]), cards, plugins, Terminal())
+    preview = engine.prepare(recipe.with_values(head=chosen[0]), cards, plugins, Terminal(), ahead=True)
     found = probing.probe(recipe, chosen, tried, plugins, preview.task, preview.backbone, Terminal())
     if as_json:
         emit(
