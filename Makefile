@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
+# The frameworks that benchmarks/ compares with have an environment of their own, which takes torch from ours.
+PEERS := .venv-bench
+SITE := import sysconfig; print(sysconfig.get_path('purelib'))
 FOLDERS := $(patsubst %/pyproject.toml,%,$(PLUGINS))
 
-.PHONY: demo test soak fuzz lint install index families science forgetting docs clean
+.PHONY: demo test soak fuzz lint install index families science forgetting docs bench bench-quick clean
 
 demo: install  ## fine-tune on real images with real weights
 	$(BIN)/zoo demo
@@ -49,5 +52,17 @@ forgetting: install  ## what the old task loses, measured: about 20 minutes on t
 	$(BIN)/python benchmarks/forgetting.py
 	$(BIN)/python benchmarks/ledgers.py
 
+bench: install $(PEERS)/.installed  ## this engine beside the loops people write: half an hour on two quiet cores
+	$(BIN)/python benchmarks/bench.py
+
+bench-quick: install  ## the same on few images and without the frameworks, under ten minutes; writes nothing
+	$(BIN)/python benchmarks/bench.py --quick
+
+$(PEERS)/.installed: benchmarks/peers/requirements.txt
+	$(BIN)/python -m venv $(PEERS)
+	$(BIN)/python -c "$(SITE)" > "$$($(PEERS)/bin/python -c "$(SITE)")/torch-of-the-core.pth"
+	$(PEERS)/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build
+	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache build

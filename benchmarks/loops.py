@@ -18,11 +18,11 @@ import random
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from measure import BACKBONE, HERE, finetune, run, table
+from measure import BACKBONE, HERE, finetune, peak_memory, run, table
 
 LOOPS = {
     "plain": ["timm_loop.py"],
@@ -35,8 +35,16 @@ LOOPS = {
 MODULES = {"last:1": 2, "last:2": 3}
 """Modules of timm's model, from the end, in our last stages: the neck is a convolution and its norm."""
 
-IMPORTS = "import timm, zoo_core.engine; print('{}')"
-"""What our run imports."""
+ONE_BATCH = """
+import json, torch, zoo_core as zoo
+body = zoo.load_backbone("cnn/tf_efficientnet_lite0.in1k")
+with torch.inference_mode():
+    body.features(torch.randn(16, 3, 224, 224))
+print("{}")
+"""
+"""Torch, the model and one batch: the yardstick for memory."""
+IMPORTS = "import timm, zoo_core.engine, sklearn.metrics, sklearn.neighbors, scipy.stats, scipy.optimize; print('{}')"
+"""What our run imports, and nothing else."""
 
 
 def main() -> None:
@@ -61,7 +69,7 @@ def main() -> None:
 
 
 def measure(
-    loops: list[str],
+    loops: Sequence[str],
     train: int = 1968,
     test: int = 656,
     epochs: int = 20,
@@ -71,18 +79,20 @@ def measure(
     python: str = sys.executable,
     whole: bool = False,
     data: Path | None = None,
+    warm: bool = True,
 ) -> Iterator[dict[str, Any]]:
-    """Every runner in turn, `rounds` times."""
+    """Every runner in turn, `rounds` times; `warm` also runs ours again with what the first run kept."""
     about = {"train": train, "test": test, "epochs": epochs, "freeze": freeze, "batch": batch}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows, weights = sample(train, test, folder / "data.csv", data), export(folder / "weights.safetensors")
         for _ in range(rounds):
             cache = Path(tempfile.mkdtemp(dir=folder))
-            for state in ("cold", "warm"):
+            for state in ("cold", "warm") if warm else ("cold",):
                 yield about | {"runner": f"ours, {state}"} | ours(rows, cache, folder / "run", freeze, epochs, batch)
-            _, used = run([sys.executable, "-c", IMPORTS])
-            yield about | {"runner": "imports alone"} | used
+            for runner, code in (("imports alone", IMPORTS), ("one batch", ONE_BATCH)):
+                _, used = peak_memory([sys.executable, "-c", code])
+                yield about | {"runner": runner} | used
             for loop in loops:
                 command = [python, str(HERE / "peers" / LOOPS[loop][0]), str(rows), "--weights", str(weights)]
                 command += [*LOOPS[loop][1:], "--batch", str(batch)]
@@ -94,7 +104,7 @@ def measure(
 def ours(data: Path, cache: Path, out: Path, freeze: str, epochs: int, batch: int) -> dict[str, Any]:
     """A whole process of `zoo finetune`."""
     command = [*finetune(data, out, freeze, epochs), "--batch-size", str(batch)]
-    result, used = run(command, {"ZOO_CACHE": str(cache)})
+    result, used = peak_memory(command, {"ZOO_CACHE": str(cache)})
     figures = {name: result["test"][name] for name in ("accuracy", "auroc")}
     return used | figures | {"phases": result["seconds"]}
 
@@ -142,9 +152,9 @@ def least(rows: list[dict[str, Any]], runner: str, key: str = "seconds") -> floa
 
 
 def section(rows: list[dict[str, Any]]) -> str:
-    """Minima over the rounds, the spread, and how many times ours each took."""
+    """Least and most over the rounds, and how many times ours each took at the least."""
     cold, lines = least(rows, "ours, cold"), []
-    for runner in dict.fromkeys(row["runner"] for row in rows):
+    for runner in dict.fromkeys(row["runner"] for row in rows if row["runner"] != "one batch"):
         mine = [row for row in rows if row["runner"] == runner]
         every = [row["seconds"] for row in mine]
         one = f"{least(rows, runner, 'one_epoch'):.1f}" if "one_epoch" in mine[0] else ""
@@ -152,7 +162,13 @@ def section(rows: list[dict[str, Any]]) -> str:
         spread = f"{min(every):.1f} to {max(every):.1f}"
         lines.append((runner, spread, f"{min(every) / cold:.1f}", one, f"{cpu:.0f}", f"{min(r['load'] for r in mine)}"))
     about = rows[0]
-    head = (f"seconds, {about['epochs']} epochs", "times ours, cold", "seconds, 1 epoch", "CPU s measured", "load")
+    head: tuple[str, ...] = (
+        f"seconds, {about['epochs']} epochs",
+        "times ours, cold",
+        "seconds, 1 epoch",
+        "CPU s measured",
+        "load",
+    )
     return table(("runner", *head), lines)
 
 

@@ -15,37 +15,40 @@ import json
 import random
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from loops import ONE_BATCH
 from measure import finetune, peak_memory, table
-
-ONE_BATCH = """
-import json, torch, zoo_core as zoo
-body = zoo.load_backbone("cnn/tf_efficientnet_lite0.in1k")
-with torch.inference_mode():
-    body.features(torch.randn(16, 3, 224, 224))
-print(json.dumps({}))
-"""
 
 
 def main() -> None:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[1000, 10_000])
-    options = parser.parse_args()
+    rows = []
+    for row in measure(parser.parse_args().images):
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    print("\n" + section(rows))
+
+
+def measure(counts: Sequence[int] = (1000, 10_000)) -> Iterator[dict[str, Any]]:
+    """A cold and a warm run for each number of images."""
     _, floor = peak_memory([sys.executable, "-c", ONE_BATCH])
-    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for count in options.images:
+        for count in counts:
             data = cut_out(count, folder / str(count))
             for state in ("cold", "warm"):
                 result, used = peak_memory(finetune(data, folder / "run"), {"ZOO_CACHE": str(folder / f"cache{count}")})
-                row = {"benchmark": "scale", "images": count, "state": state, "phases": result["seconds"]} | used
-                rows.append(row | {"peak_times_one_batch": used["peak_mb"] / floor["peak_mb"]})
-                print(json.dumps(rows[-1]), flush=True)
-    print(f"\nimport torch + model + one batch of 16: {floor['peak_mb']} MB")
+                row = {"images": count, "state": state, "phases": result["seconds"], "one_batch_mb": floor["peak_mb"]}
+                yield row | used | {"peak_times_one_batch": used["peak_mb"] / floor["peak_mb"]}
+
+
+def section(rows: list[dict[str, Any]]) -> str:
+    """Time and memory, whole process."""
     lines = [
         (
             f"{row['images']:,}",
@@ -57,7 +60,8 @@ def main() -> None:
         )
         for row in rows
     ]
-    print(table(("images", "cache", "seconds", "ms an image", "peak MB", "times one batch"), lines))
+    floor = f"Python, torch, the model and one batch of 16: {rows[0]['one_batch_mb']} MB."
+    return table(("images", "cache", "seconds", "ms an image", "peak MB", "times one batch"), lines) + f"\n\n{floor}"
 
 
 def cut_out(count: int, folder: Path) -> Path:

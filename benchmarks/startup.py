@@ -15,7 +15,9 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from measure import table
 
@@ -29,8 +31,16 @@ COMMANDS = ("--help", "list", "list lite", "show cnn/tf_efficientnet_lite0.in1k"
 PLUGINS = 10
 
 
-def main(rounds: int = 25) -> None:
-    """Measure, print. An installed package is compiled; a checkout may not be yet."""
+def main() -> None:
+    """Measure, print."""
+    rows = list(measure())
+    for row in rows:
+        print(json.dumps({"benchmark": "startup"} | row))
+    print("\n" + section(rows))
+
+
+def measure(rounds: int = 25) -> Iterator[dict[str, Any]]:
+    """One line for each command. An installed package is compiled; a checkout may not be yet."""
     compileall.compile_dir(Path(zoo_core.__file__).parent, quiet=2)
     best = {name: float("inf") for name in ("bare", *COMMANDS)}
     with tempfile.TemporaryDirectory() as folder:
@@ -41,11 +51,16 @@ def main(rounds: int = 25) -> None:
                 best[name] = min(best[name], cpu([sys.executable, "-c", "pass"] if name == "bare" else zoo, environ))
     bare, setting = best.pop("bare"), {"cards": len(ShippedCards(index_path())), "plugins": PLUGINS}
     for name, seconds in best.items():
-        facts = {"benchmark": "startup", "command": name, "seconds": seconds, "times_bare": seconds / bare}
-        print(json.dumps(facts | setting))
-    print(f"\n{setting['cards']:,} cards, {PLUGINS} plugins; bare python: {1000 * bare:.1f} ms")
-    rows = [(f"zoo {name}", f"{1000 * seconds:.0f} ms", f"{seconds / bare:.1f}") for name, seconds in best.items()]
-    print(table(("command", "CPU time", "times bare python"), rows))
+        yield {"command": name, "seconds": seconds, "bare": bare, "times_bare": seconds / bare} | setting
+
+
+def section(rows: list[dict[str, Any]]) -> str:
+    """CPU time and multiples."""
+    lines = [(f"`zoo {r['command']}`", f"{1000 * r['seconds']:.0f} ms", f"{r['times_bare']:.1f}") for r in rows]
+    about = rows[0]
+    setting = f"{about['cards']:,} cards, {about['plugins']} plugins"
+    bare = f"A bare `python -c pass`: {1000 * about['bare']:.1f} ms; {setting}."
+    return table(("command", "CPU time", "times bare python"), lines) + f"\n\n{bare}"
 
 
 def add_plugins(folder: Path) -> int:

@@ -38,7 +38,7 @@ def opened(monkeypatch):
 
 def prepared(photos, plugins, **fields):
     """A recipe, what a run of it would do after its images were read, and what is kept."""
-    recipe = Recipe(data=str(photos), backbone="tiny/net", device="cpu", **fields)
+    recipe = Recipe(data=str(photos), backbone="tiny/net", device="cpu", cache="boundary", **fields)
     preview = engine.prepare(recipe, load_registry(plugins), plugins, Console(), ahead=True)
     kept = kept_at(recipe, preview.task, preview.backbone, preview.plan.depth, 3, Console(), look=preview.look)
     return preview, kept

@@ -13,6 +13,7 @@ from zoo_core.card import Card, Input
 from zoo_core.layers import load_registry
 from zoo_core.recipe import Recipe
 from zoo_core.runs import Run
+from zoo_core.stepping import to_device
 from zoo_core.weights import load_backbone
 
 pytestmark = [
@@ -103,3 +104,13 @@ def test_a_full_device_is_noticed():
     with pytest.raises(torch.OutOfMemoryError) as caught:
         torch.empty(1 << 50, dtype=torch.uint8, device="cuda")
     assert device.is_full(caught.value)
+
+
+def test_batches_are_copied_whole():
+    """A batch that is copied from pinned memory arrives as it was, tuples and all."""
+    batch = (torch.randn(8, 3, 5), torch.arange(8))
+    there = to_device(batch, torch.device("cuda"))
+    torch.cuda.synchronize()
+    assert [part.device.type for part in there] == ["cuda", "cuda"]
+    for part, copy in zip(batch, there, strict=True):
+        torch.testing.assert_close(copy.cpu(), part, rtol=0, atol=0)

@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from zoo_core import device, reading, upkeep
+from zoo_core.arithmetic import DTYPES as DTYPES
+from zoo_core.arithmetic import Number as Number
+from zoo_core.arithmetic import Numbers as Numbers
+from zoo_core.arithmetic import each
 from zoo_core.backbone import Backbone, Value
 from zoo_core.console import Console
 from zoo_core.errors import BadExample, ExampleLost
@@ -25,48 +29,7 @@ from zoo_core.readers import Raw
 from zoo_core.reading import Read, map_examples
 from zoo_core.shelves import LAYOUT, SHARD_BYTES, Kind, Row, Shelf, publish
 
-if TYPE_CHECKING:
-    from zoo_core.recipe import Recipe
-
-Number = Literal["fp32", "bf16", "fp16"]
 Mode = Literal["boundary", "pixels", "none"]
-DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """The arithmetic of the frozen pass; part of every run, so that predictions repeat it.
-
-    Attributes:
-        precision: `fp32`, or `bf16` (autocast of the frozen stages only).
-        stored: type in which the value at the cut is kept; what is read back is float32 again.
-    """
-
-    precision: Literal["fp32", "bf16"] = "fp32"
-    stored: Number = "fp32"
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> Numbers:
-        """What a recipe asks for; `auto` rounds where what is kept is rounded alike."""
-        precision = recipe.precision
-        if precision == "auto":
-            precision = "bf16" if recipe.cache_dtype == "bf16" else "fp32"
-        return cls(precision, recipe.cache_dtype)
-
-    def pass_through(self, backbone: Backbone, first: int, last: int, value: Value) -> Value:
-        """Run stages `first` to `last` (excluded) with this precision; float32 comes out."""
-        with self.autocast(device_of(backbone)):
-            for stage in backbone.stages[first:last]:
-                value = stage.module(value)
-        return _each(value, lambda t: t.float() if t.is_floating_point() else t)
-
-    def rounded(self, value: Value) -> Value:
-        """What the store would give back for a value at the cut."""
-        return _each(value, lambda t: t.to(DTYPES[self.stored]).float() if t.is_floating_point() else t)
-
-    def autocast(self, device: torch.device) -> torch.autocast:
-        """The context of the frozen pass."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
 
 @dataclass(frozen=True)
@@ -168,7 +131,7 @@ def at(
         if full:
             return pooled.gather(names)[0][:, -backbone.feature_dim :].contiguous()
         if cut is not None and cut.kind == "boundary":
-            return reader.trim(single(_each(cut.gather(names), lambda t: t.float() if t.is_floating_point() else t)))
+            return reader.trim(single(each(cut.gather(names), lambda t: t.float() if t.is_floating_point() else t)))
         raw = single(cut.gather(names)) if cut else reader.stack([pixels(n) for n in names])
         if not depth:
             return reader.to_input(reader.trim(raw), device)
@@ -296,7 +259,7 @@ class Filler:
         def some(names: Sequence[str], size: int) -> list[Row]:
             rows: list[Row] = []
             for where, part in self.backbone.reader.groups(single(shelf.gather(names))):
-                value = _each(part, lambda t: t.to(self.device))
+                value = each(part, lambda t: t.to(self.device))
                 if depth == 0:
                     value = self.backbone.reader.to_input(part, self.device)
                 value = self._filled(value, size)
@@ -349,7 +312,7 @@ class Filler:
         lacking = size - len(first)
         if lacking <= 0 or not getattr(self.backbone.reader, "one_size", False):
             return value
-        return _each(value, lambda t: _like(torch.cat([t, t[-1:].expand(lacking, *t.shape[1:])]), t))
+        return each(value, lambda t: _like(torch.cat([t, t[-1:].expand(lacking, *t.shape[1:])]), t))
 
     def _kept(self, value: Value) -> tuple[Tensor, ...]:
         """The value at the cut as it is stored, on the CPU."""
@@ -412,8 +375,4 @@ def _like(value: Tensor, other: Tensor) -> Tensor:
 
 
 def _rows(value: Value, first: int, count: int) -> Value:
-    return _each(value, lambda t: t[first : first + count])
-
-
-def _each(value: Value, change: Callable[[Tensor], Tensor]) -> Value:
-    return tuple(change(t) for t in value) if isinstance(value, tuple) else change(value)
+    return each(value, lambda t: t[first : first + count])

@@ -80,7 +80,10 @@ def portion_of(model: Model, schedule: Schedule, console: Console) -> Portion:
 
 
 def to_device(value: Value, device: torch.device) -> Value:
-    """A value on a device."""
-    if isinstance(value, tuple):
-        return tuple(part.to(device, non_blocking=True) for part in value)
-    return value.to(device, non_blocking=True)
+    """A batch on the device. To CUDA it goes from pinned memory, so that this thread goes on while it is copied."""
+
+    def one(part: Tensor) -> Tensor:
+        pinned = part.pin_memory() if device.type == "cuda" and part.device.type == "cpu" else part
+        return pinned.to(device, non_blocking=True)
+
+    return tuple(map(one, value)) if isinstance(value, tuple) else one(value)
