@@ -285,3 +285,12 @@ def test_where_to_keep():
     assert keeping.where("./here") == ("auto", Path("here"))
     with pytest.raises(BadOption, match=r"--cache pixel: expected auto, boundary.*Did you mean pixels\?"):
         keeping.where("pixel")
+
+
+def test_pooled_features_are_kept_once(tiny, paths, cache):
+    """A cut that is computed from the pixels, beside one that is there, does not keep pooled features a second time."""
+    first = activations.at(tiny, 2, paths, cache, numbers=activations.Numbers(stored="fp16"))
+    second = activations.at(tiny, 1, paths, cache, numbers=activations.Numbers(stored="fp16"))
+    assert second.misses == len(paths)
+    assert second.pooled.size_bytes == first.pooled.size_bytes
+    assert len(second.pooled.shards) == 1

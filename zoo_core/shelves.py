@@ -117,7 +117,8 @@ class Row:
 def publish(rows: Sequence[Row], cut: Shelf, pooled: Shelf, widths: Sequence[int]) -> None:
     """Put rows on their shelves, a shard each."""
     names = [row.name for row in rows]
-    features = {row.name: row.pooled for row in rows if row.pooled is not None}
+    new = (row for row in rows if row.name not in pooled.rows)  # they may be there beside another cut
+    features = {row.name: row.pooled for row in new if row.pooled is not None}
     if features:
         pooled.add(list(features), [torch.stack(list(features.values()))], widths)
     if cut.kind == "pixels":  # gray and colour images of different batches meet in one shard
