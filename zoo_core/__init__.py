@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from zoo_core.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from zoo_core import conversations as conversations
     from zoo_core import freeze as freeze
     from zoo_core import heads as heads
     from zoo_core import regimes as regimes
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from zoo_core.card import Card as Card
     from zoo_core.card import Source as Source
     from zoo_core.card import TextInput as TextInput
+    from zoo_core.conversations import Saying as Saying
     from zoo_core.errors import BadCard as BadCard
+    from zoo_core.errors import BadExample as BadExample
     from zoo_core.errors import BadOption as BadOption
     from zoo_core.errors import NotAChain as NotAChain
     from zoo_core.errors import WeightsMismatch as WeightsMismatch
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "Backbone": "zoo_core.backbone",
     "BadCard": "zoo_core.errors",
+    "BadExample": "zoo_core.errors",
     "BadOption": "zoo_core.errors",
     "Card": "zoo_core.card",
     "FreezePlan": "zoo_core.types",
@@ -62,6 +66,7 @@ _PUBLIC = {
     "Reader": "zoo_core.readers",
     "Recipe": "zoo_core.recipe",
     "Run": "zoo_core.runs",
+    "Saying": "zoo_core.conversations",
     "Source": "zoo_core.card",
     "Stage": "zoo_core.backbone",
     "StageInfo": "zoo_core.types",
@@ -79,9 +84,9 @@ _PUBLIC = {
     "registry": "zoo_core.api",
     "trace_stages": "zoo_core.tracing",
 }
-_MODULES = ("freeze", "heads", "regimes", "testing", "texts", "weights")
+_MODULES = ("conversations", "freeze", "heads", "regimes", "testing", "texts", "weights")
 
-__all__ = ["freeze", "heads", "hookimpl", "regimes", "testing", "texts", "weights", *sorted(_PUBLIC)]
+__all__ = ["conversations", "freeze", "heads", "hookimpl", "regimes", "testing", "texts", "weights", *sorted(_PUBLIC)]
 
 
 def __getattr__(name: str) -> Any:

@@ -49,6 +49,8 @@ class Calibration:
 
 def calibrate(target: Any, answers: Tensor, labels: Tensor) -> Calibration:
     """Fit a temperature and thresholds on validation answers [N, outputs] and labels."""
+    if target.kind == "next-token":
+        return Calibration(why="what a chat model says is not calibrated")
     if target.kind == "regression":
         return Calibration(why="numbers have no probabilities to calibrate")
     if len(labels) < ENOUGH:

@@ -234,7 +234,7 @@ def by_class(run: Run, answered: Answered) -> tuple[str, list[dict[str, Any]]]:
     """The figure of each class with its 95 % Wilson interval, the worst first."""
     from scipy.stats import binomtest
 
-    if run.target.kind == "regression":
+    if not run.classes:
         return "", []
     if run.target.kind == "multi-label":
         truth = _truth(run, answered)

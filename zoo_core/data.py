@@ -18,7 +18,7 @@ from zoo_core.console import Console
 from zoo_core.errors import BadExample, BadOption, NoData, TooFewExamples
 from zoo_core.files import publish_object, put_aside, sha256_file
 from zoo_core.manifests import SIDES, Listing, Row
-from zoo_core.modalities import IMAGE, Modality
+from zoo_core.modalities import CHAT, IMAGE, Modality
 from zoo_core.places import cache_folder
 from zoo_core.splits import SPLITS as SPLITS
 from zoo_core.splits import split_by_content
@@ -158,7 +158,9 @@ def look_at(
         NoData, BadManifest: nothing is there, or a table or shard cannot be read.
     """
     listing = _listing(path, columns, modality)
-    kind, notes = labels.choose_kind([row.label for row in listing.rows], task, listing.label_column)
+    kind, notes = labels.choose_kind(
+        [row.label for row in listing.rows], "next-token" if modality is CHAT else task, listing.label_column
+    )
     listing.note(notes)
     if listed:
         names = {row.path: row.path for row in listing.rows}
@@ -191,8 +193,9 @@ def example_files(sources: Iterable[str | Path], modality: Modality = IMAGE) -> 
     for source in map(Path, sources):
         if source.is_dir():
             found |= {p: str(p) for p in sorted(source.rglob("*")) if modality.owns(p) and p.is_file()}
-        elif source.is_file() and modality.column == "text" and source.suffix.lower() in manifests.ENDINGS:
-            found |= {Path(row.path): row.origin for row in manifests.read_texts(source)}
+        elif source.is_file() and modality.column != "path" and source.suffix.lower() in manifests.ENDINGS:
+            read = manifests.read_conversations if modality is CHAT else manifests.read_texts
+            found |= {Path(row.path): row.origin for row in read(source)}
         elif source.is_file():
             found[source] = str(source)
         else:
@@ -228,6 +231,11 @@ def facts(task: Task) -> dict[str, Any]:
 
 
 def _listing(path: Path, columns: str | None, modality: Modality) -> Listing:
+    if modality is CHAT and path.exists() and path.suffix.lower() not in (".jsonl", ".ndjson"):
+        raise NoData(
+            f'{path}: conversations are read from a .jsonl file, one a line: {{"messages": [{{"role": "user", '
+            '"content": "..."}, {"role": "assistant", "content": "..."}]}.'
+        )
     if path.is_dir() and shards.is_saved_dataset(path):
         listing = shards.read_saved_dataset(path, columns)
     elif path.is_dir():

@@ -23,6 +23,7 @@ from zoo_core import (
     old_task,
     rehearsing,
     report,
+    saying,
     training,
     wise_ft,
 )
@@ -31,9 +32,8 @@ from zoo_core.backbone import Backbone
 from zoo_core.card import Card
 from zoo_core.clock import Clock
 from zoo_core.console import Console
-from zoo_core.errors import FreezeBroken, RunDamaged
+from zoo_core.errors import FreezeBroken
 from zoo_core.evidence import gather, recalled, table, told
-from zoo_core.files import read_json
 from zoo_core.first_look import FirstLook
 from zoo_core.judging import floor_of, judge
 from zoo_core.layers import Registry
@@ -43,13 +43,17 @@ from zoo_core.plugins import Plugins
 from zoo_core.progress import Progress
 from zoo_core.recipe import Recipe
 from zoo_core.regimes import thinned
+from zoo_core.reopened import verify
 from zoo_core.repeats import joined
 from zoo_core.runs import REPORT, Run, RunWriter, fingerprints
 from zoo_core.targets import Target
 from zoo_core.trainer import Kept, Trainer, kept_at
-from zoo_core.types import Evidence, Example, FreezePlan, Split, Task
+from zoo_core.types import Evidence, FreezePlan, Split, Task
 from zoo_core.unfinished import Unfinished
 from zoo_core.weights import load_backbone
+
+_WHAT = {"next-token": "what the assistant says"}
+"""What examples without classes are for; else numbers."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,8 @@ def prepare(
     card = backbone.card if backbone else registry.get(recipe.backbone).usable()
     strategy = components.build(plugins, "freeze", recipe.freeze)
     regime = components.build(plugins, "regime", recipe.regime)
-    components.build(plugins, "head", recipe.head)
-    modality, where = modalities.of(card.modality), device.choose(recipe.device)
+    chosen = components.build(plugins, "head", recipe.head)
+    modality, where = modalities.for_head(chosen, card), device.choose(recipe.device)
 
     @cache
     def load() -> Backbone:
@@ -132,6 +136,8 @@ def prepare(
     task = thinned(task, regime, recipe.seed)
     backbone = load()
     old, task = old_task.find(recipe, backbone, regime, task, plugins, console)
+    if hasattr(chosen, "reader"):
+        backbone.reader = chosen.reader(backbone)
     backbone.reader, notes = backbone.reader.fitted([e.path for e in task.examples])
     task = dataclasses.replace(task, notes=(*task.notes, *notes))
     beside = {"old": data.task_digest(old.task)} if old and old.task else {}
@@ -230,13 +236,12 @@ def finetune(
         sides = {name: _side(task, name, builder.target) for name in data.SPLITS}
         sides["train"] = dataclasses.replace(sides["train"], views=kept.views)
         clock.lap("prefix")
-        floor, curve = floor_of(acts, sides, builder.target)
-        clock.lap("baselines")
-
         keeper = rehearsing.Keeper(old, regime, recipe, kept, sides["train"]) if old else None
         both = keeper.mixed(sides) if keeper else sides
         start = keeper.start if keeper else None
         trainer = Trainer(recipe, task, body, plan, schedule, builder, regime, kept, console, preview.strategy, start)
+        floor, curve = floor_of(acts, sides, builder.target, trainer)
+        clock.lap("baselines")
         memory = progress.memory("fit")
         if schedule.training.find_lr and memory.look() is None:
             trainer.find_rate(both["train"], recipe.seed)
@@ -294,6 +299,8 @@ def finetune(
             "resumed": progress.resumed,
             **mixed,
         }
+        if builder.target.kind == "next-token":
+            summary["says"] = saying.samples(recipe, builder, trainer, model, task)
         if keeper and lost:
             summary["old"] = lost | {"cost": keeper.cost(clock.laps)}
         decided = {"numbers": asdict(kept.numbers), "cache": asdict(kept.choice), "head_dim": trainer.head_dim}
@@ -302,7 +309,7 @@ def finetune(
         decided |= {"second": second.save(writer.folder)} if second else {}
         writer.write(recipe, model, task, history, judged.answers, summary, decided)
         run = writer.open(plugins)
-        _verify(run, task.split("test"), judged.answers)
+        verify(run, task.split("test"), judged.answers)
         clock.lap("save")
         if recipe.folds * recipe.seeds > 1:
             strata = [e.label for name in ("train", "val") for e in task.split(name)]
@@ -318,9 +325,9 @@ def finetune(
 def say_plan(preview: Preview, console: Console) -> None:
     """What was chosen, and why, before anything is trained."""
     task, body, plan, schedule = preview.task, preview.backbone, preview.plan, preview.schedule
-    plural = modalities.of(body.card.modality).plural
+    plural = modalities.for_head(preview.builder.builder, body.card).plural
     sides = ", ".join(f"{side} {len(task.split(side))}" for side in data.SPLITS)
-    what = f"{len(task.classes)} classes" if task.classes else "numbers"
+    what = f"{len(task.classes)} classes" if task.classes else _WHAT.get(task.kind, "numbers")
     console.say(f"Data      {len(task.examples)} {plural}, {what}: {sides}")
     for note in (*task.notes, *(f"left out {path}: {reason}" for path, reason in task.bad.items())):
         console.say(f"          {note}")
@@ -373,24 +380,3 @@ def _report(run: Run, summary: dict[str, Any], task: Task, console: Console) -> 
         report.write(run, run.path / REPORT, summary, places)
     except Exception as error:
         console.say(f"zoo: the report could not be made ({type(error).__name__}: {error}); the run itself is whole.")
-
-
-def _verify(run: Run, examples: tuple[Example, ...], probabilities: Any, sample: int = 8) -> None:
-    """Predict some test examples with the reloaded run: files and cache must tell the same story."""
-    numbers = read_json(run.path / "plan.json")["numbers"]
-    tolerance = 1e-4 if run.summary["device"] == "cpu" else 1e-3  # GPU kernels differ by size of batch
-    if numbers["precision"] != "fp32" or numbers["stored"] != "fp32":
-        tolerance = 0.02  # where a rounding falls differs, too
-    chosen = examples[:: max(1, len(examples) // sample)][:sample]
-    where = {e.path: i for i, e in enumerate(examples)}
-    scale = getattr(run.target, "std", 1.0) / min(1.0, run.calibration.temperature)  # sharpening sharpens differences
-    for prediction in run.predict({Path(e.path): e.path for e in chosen}):
-        if prediction.error:  # the file is gone since: no fault of the run
-            continue
-        expected = probabilities[where[prediction.path]]
-        worst = max(abs(p - q) for p, q in zip(prediction.row, expected.tolist(), strict=True)) / scale
-        if worst > tolerance:
-            raise RunDamaged(
-                f"the saved run predicts {prediction.path} differently from the trained model (by {worst:.2g}). "
-                "Nothing was kept; please report it."
-            )

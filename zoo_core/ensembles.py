@@ -98,6 +98,8 @@ def _obstacle(recipe: Recipe, body: Backbone, builder: Objective) -> str:
         return (
             "needs pretrained weights, which its second model reads, but --weights none or --freeze scratch was given."
         )
+    if builder.reads_tokens:
+        return "averages answers, and a chat model says words."
     if builder.reads_stages:
         return f"adds the head {HEAD} to another one, but --head is that already."
     return ""

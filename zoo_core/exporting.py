@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo_core import answered, model_card
+from zoo_core import answered, chat_export, model_card
 from zoo_core.console import Console
 from zoo_core.errors import ExportFailed, FolderExists, NotExportable, UsageError, ZooError, near
 from zoo_core.export_formats import FORMS, Answer
@@ -66,16 +66,17 @@ def export(run: Run, to: str, out: Path, console: Console | None = None, force: 
     console = console or Console()
     if to not in FORMS:
         raise UsageError(f"--to {to}: expected one of {', '.join(FORMS)}. {near(to, FORMS)}".rstrip())
-    if run.modality.name != "image":
-        raise NotExportable(f"{run.path} reads {run.modality.plural}; zoo export knows images only so far.")
+    if run.modality.name not in ("image", "chat"):
+        raise NotExportable(f"{run.path} reads {run.modality.plural}; zoo export knows images and chat models so far.")
     if "second" in run.plan and to not in WHOLE:
         raise NotExportable(
             f"{run.path} is an ensemble of two models, and --to {to} holds one. Type: zoo export {run.path} --to onnx"
         )
     if out.exists() and not (force and (out / MANIFEST).is_file()):
         raise FolderExists(f"{out} is already there. Give another --out, or replace an export with --force.")
+    fill = chat_export.fill if run.modality.name == "chat" else _fill
     with publishing_folder(out) as part:
-        return _fill(run, to, part, console)
+        return fill(run, to, part, console)
 
 
 def verify(folder: Path) -> Compared:
@@ -85,6 +86,8 @@ def verify(folder: Path) -> Compared:
         ExportFailed: a file has changed, or the answers differ.
     """
     manifest = checked(folder)
+    if manifest.get("task") == "next-token":
+        return chat_export.on_samples(folder, folder / SAMPLES, manifest["tolerance"])
     answer = FORMS[manifest["to"]].load(folder)
     return _on_samples(folder, answer, manifest["scale"], manifest["tolerance"])
 

@@ -160,8 +160,10 @@ class Model:
 def span(builder: Any, depth: int, count: int) -> tuple[int, int]:
     """Stages before the cut and stages before the head, for a plan's depth in a chain of `count`.
 
-    A head that reads positions takes the last stage's place.
+    A head that reads positions takes the last stage's place; to one that reads tokens it must run: pooled it is no use.
     """
+    if getattr(builder, "reads_tokens", False):
+        return min(depth, count - 1), count
     last = count - 1 if getattr(builder, "reads_positions", False) else count
     return min(depth, last), last
 

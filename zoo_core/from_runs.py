@@ -30,6 +30,10 @@ def card_of_run(run: Run, name: str, plugins: Plugins) -> Card:
 
     body = run._predictor.model.backbone  # the frozen stages are compared with the run's digest on the way
     tensors = {n: t.clone() for n, t in body.model.state_dict().items()}
+    chat = run.target.kind == "next-token"
+    if chat:  # the words go along with the language model, and so does the way it is spoken to
+        head = run._predictor.model.head.state_dict()
+        tensors |= {f"lm_head.{n}": t.clone() for n, t in head.items()}
     path = write_object(store_folder(), tensors, {"format": "pt"})
     sha = path.stem
     parent, summary = run.card, run.summary
@@ -44,7 +48,7 @@ def card_of_run(run: Run, name: str, plugins: Plugins) -> Card:
         paper="",
         notes=f"{parent.name} fine-tuned by the run {summary['run']}; trained: {trained}.",
         parent=parent.name,
-        extra={"x-run": about},
+        extra={"x-run": about} | ({"x-chat": run.plan["reader"]} if chat else {}),
     )
     tokenizer = tokenizer_of(parent) if parent.modality == "text" else None
     here = locate(tokenizer) if tokenizer else None

@@ -120,7 +120,7 @@ def _shown(
                 _sure(run, answered, i),
                 picture(seen[i]) if i in seen else "",
                 heats.get(i, ""),
-                _words(files[i]) if run.modality.name == "text" else "",
+                _words(files[i], run.modality.name),
             )
         )
     return found
@@ -130,17 +130,22 @@ def _sure(run: Run, answered: Answered, i: int) -> str:
     row = answered.shares[i]
     if run.target.kind == "regression":
         return f"off by {abs(float(answered.predicted[i]) - float(answered.truth[i])):.3g}"
+    if run.target.kind == "next-token":
+        return f"perplexity {row[0]:.3g}"
     if run.target.kind == "multi-label":
         return ", ".join(f"{run.classes[c]} {row[c]:.2f}" for c in np.argsort(-row)[:2])
     return f"{row.max():.0%} sure"
 
 
-def _words(file: Path) -> str:
-    """The beginning of a text; empty where it is not there any more."""
-    from zoo_core import texts
+def _words(file: Path, kind: str) -> str:
+    """The beginning of a text or a conversation; empty where it is not there any more, and for images."""
+    from zoo_core import conversations, texts
 
+    if kind not in ("text", "chat"):
+        return ""
     try:
-        words = " ".join(texts.decode(file).split())
+        said = conversations.decode(file) if kind == "chat" else [{"content": texts.decode(file)}]
+        words = " / ".join(" ".join(message["content"].split()) for message in said)
     except (ZooError, OSError, ValueError):
         return ""
     return words[:_WORDS] + ("..." if len(words) > _WORDS else "")

@@ -74,6 +74,12 @@ class HeadBuilder(Protocol):
     One that begins with something better than chance has a method `begin(head, body, task)`, called once before
     training, which fills the module and returns how, in words; see `zero-shot`.
     `kinds` lists the kinds of task it knows, where that is more than one label; see docs/heads.md.
+
+    A head for conversations has `examples = "chat"`, and `kinds = ("next-token",)`. It has a method
+    `reader(backbone)`, which gives the reader of conversations; with `reads_tokens = True` its module gets what the
+    last stage gives before it is pooled. `bind(module, backbone)` lets a head go on with the backbone's own output
+    layer: it is called after `build`, before training and when a saved run is opened. `say(model, messages, how)`
+    answers, `export(model, folder)` writes another library's files; see `causal-lm` in zoo-text.
     """
 
     def build(self, feature_dim: int, task: Task) -> nn.Module:

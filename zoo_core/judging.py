@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from zoo_core import baselines, calibration, learning_curve, resolution
+from zoo_core import baselines, calibration, learning_curve, next_tokens, resolution
 from zoo_core.activations import Activations
 from zoo_core.baselines import Floor
 from zoo_core.calibration import Calibration
 from zoo_core.fit import Side
 from zoo_core.targets import Target
+from zoo_core.trainer import Trainer
 from zoo_core.types import ONE_LABEL, Split
 
 
@@ -33,8 +34,12 @@ class Judged:
     figures: dict[str, Any]
 
 
-def floor_of(acts: Activations, sides: Mapping[Split, Side], target: Target) -> tuple[Floor, dict[str, Any] | None]:
+def floor_of(
+    acts: Activations, sides: Mapping[Split, Side], target: Target, trainer: Trainer
+) -> tuple[Floor, dict[str, Any] | None]:
     """The baselines, and the learning curve where answers are one of several classes."""
+    if target.kind == "next-token":
+        return next_tokens.floor_of(trainer, sides["train"], sides["test"], trainer.recipe.seed), None
     both: tuple[Split, ...] = ("train", "test")
     features: dict[str, Tensor] = {side: acts.features(sides[side].digests) for side in both}
     stages: dict[str, Tensor] = {side: acts.all_stages(sides[side].digests) for side in both}

@@ -26,6 +26,8 @@ def choose_kind(texts: Sequence[str], asked: str, column: str) -> tuple[Kind, li
         BadOption: `asked` is none.
         BadManifest: a label does not fit what was asked.
     """
+    if asked == "next-token":  # conversations have no labels
+        return "next-token", []
     kind, notes = (_known(asked), []) if asked != "auto" else _guess(texts, column)
     if kind in ("regression", "ordinal"):
         strange = next((text for text in texts if _number(text) is None), None)
@@ -43,7 +45,7 @@ def names_of(text: str) -> tuple[str, ...]:
 
 def classes_of(kind: Kind, texts: Sequence[str]) -> tuple[str, ...]:
     """Label names in their order: sorted, ranks by their number; none for numbers."""
-    if kind == "regression":
+    if kind in ("regression", "next-token"):
         return ()
     if kind == "multi-label":
         return tuple(sorted({name for text in texts for name in names_of(text)}))
@@ -61,6 +63,8 @@ def strata_of(kind: Kind, texts: Sequence[str], classes: Sequence[str]) -> list[
         bins = max(1, min(_BINS, len(texts) // 8))
         place = {i: bins * rank // len(texts) for rank, i in enumerate(order)}
         return [place[i] for i in range(len(texts))]
+    if kind == "next-token":
+        return [0] * len(texts)
     index = {name: i for i, name in enumerate(classes)}
     if kind != "multi-label":
         return [index[text] for text in texts]
@@ -81,6 +85,10 @@ def check(where: Path, kind: Kind, texts: Sequence[str], classes: Sequence[str],
                 f"{where} has {len(texts)} examples with {len(set(texts))} different numbers; expected 4 and 2 or more."
                 f"{lost}"
             )
+        return
+    if kind == "next-token":
+        if len(texts) < 2:
+            raise TooFewExamples(f"{where} has one conversation; expected at least 2, one to train and one to test on.")
         return
     several = kind == "multi-label"
     if len(classes) < (1 if several else 2):

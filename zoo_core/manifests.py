@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo_core import texts
-from zoo_core.errors import BadManifest, BadOption, near
+from zoo_core import conversations, texts
+from zoo_core.errors import BadManifest, BadOption, BadText, near
 from zoo_core.files import parse_json
 from zoo_core.members import keep
 from zoo_core.types import Split
@@ -29,6 +29,7 @@ ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson")
 _GUESSES = {
     "path": ("image", "file", "filename", "file_name", "filepath", "file_path", "image_path", "img"),
     "text": ("sentence", "content", "document", "body", "message", "review", "question", "utterance"),
+    "messages": ("conversation", "conversations", "chat", "dialogue", "turns"),
     "label": ("class", "target", "category", "class_name", "label_name", "labels"),
     "split": (),
     "group": (),
@@ -81,12 +82,25 @@ def read_manifest(path: Path, columns: str | None, column: str = "path") -> List
     Args:
         path: `.tsv` is split at tabs, `.jsonl` and `.ndjson` hold one JSON object a line, all else is a CSV.
         columns: `path=file,label=class`, or None to take `path` and `label` or to guess.
-        column: `path`, or `text` where the rows hold the examples themselves.
+        column: `path`, or `text` or `messages` where the rows hold the examples themselves.
 
     Raises:
         BadManifest: without the columns, or with a row that cannot be used.
     """
-    return _read(path, columns, (column, "label"))
+    return _read(path, columns, ("messages",) if column == "messages" else (column, "label"))
+
+
+def read_conversations(path: Path) -> list[Row]:
+    """Conversations that wait for an answer, or texts that are each a message of the user's; each a file in the cache.
+
+    Raises:
+        BadManifest: it has no column of either.
+    """
+    lines = path.suffix.lower() in (".jsonl", ".ndjson")
+    header = {name.lower() for name in next(_json_lines(path))[1]} if lines else set()
+    if header & {"messages", *_GUESSES["messages"]}:
+        return _read(path, None, ("messages",), to_train_on=False).rows
+    return read_texts(path)
 
 
 def read_texts(path: Path) -> list[Row]:
@@ -98,7 +112,7 @@ def read_texts(path: Path) -> list[Row]:
     return _read(path, None, ("text",)).rows
 
 
-def _read(path: Path, columns: str | None, needed: Sequence[str]) -> Listing:
+def _read(path: Path, columns: str | None, needed: Sequence[str], to_train_on: bool = True) -> Listing:
     records = _json_lines(path) if path.suffix.lower() in (".jsonl", ".ndjson") else _cells(path)
     listing = Listing()
     try:
@@ -110,7 +124,9 @@ def _read(path: Path, columns: str | None, needed: Sequence[str]) -> Listing:
             row = {noun: record.get(name) for noun, name in names.items()}
             if several(listing.label_column):
                 row["labels"] = row.pop("label")
-            if "text" in needed:
+            if "messages" in needed:
+                listing.rows.append(_chat_row(where, path.parent, row, to_train_on))
+            elif "text" in needed:
                 listing.rows.append(_text_row(where, path.parent, row, "label" in needed))
             else:
                 listing.rows.append(make_row(where, path.parent, row))
@@ -153,9 +169,9 @@ def choose_columns(
     plain = [name.strip().lower() for name in found]
     chosen: dict[str, str] = {}
     guessed = []
-    unwanted = "path" if "text" in needed else "text"
+    unwanted = {"path", "text", "messages"} - {*needed} | ({"label"} if "messages" in needed else set())
     for noun, guesses in _GUESSES.items():
-        if noun == unwanted:
+        if noun in unwanted:
             continue
         if noun in asked:
             wanted = [asked[noun].lower()]
@@ -173,10 +189,11 @@ def choose_columns(
             if noun not in asked and plain[places[0]] != noun:
                 guessed.append(f"{noun} is {found[places[0]]!r}")
         elif noun in needed:
-            hint = near(noun, found)
+            hint, rest = near(noun, found), [name for name in needed if name == "label"]
+            hint = "Conversations are for --head causal-lm." if "messages" in plain else hint
             raise BadManifest(
-                f"{where} has the columns {_list(found)}; expected {needed[0]},label[,split][,group], "
-                f"or name yours: --columns {needed[0]}=NAME,label=NAME. {hint}".rstrip()
+                f"{where} has the columns {_list(found)}; expected {','.join([needed[0], *rest])}[,split][,group], "
+                f"or name yours: --columns {','.join(f'{name}=NAME' for name in [needed[0], *rest])}. {hint}".rstrip()
             )
     return chosen, [f"columns guessed: {', '.join(guessed)}"] if guessed else []
 
@@ -220,6 +237,16 @@ def _text_row(where: str, folder: Path, record: Mapping[str, Any], labelled: boo
         raise BadManifest(f"{where}: the text is empty; expected one text a row.")
     kept = {**record, "path": str(keep(text.encode(), ".txt"))}
     return make_row(where, folder, kept if labelled else kept | {"label": "-"}, where)
+
+
+def _chat_row(where: str, folder: Path, record: Mapping[str, Any], to_train_on: bool) -> Row:
+    """A row whose conversation is in the table, as a file of its own."""
+    read = conversations.to_train_on if to_train_on else conversations.checked
+    try:
+        kept = keep(conversations.written(read(record.get("messages"))), ".json")
+    except BadText as error:
+        raise BadManifest(f"{where}: {error}.") from error
+    return make_row(where, folder, {**record, "path": str(kept), "labels": []}, where)
 
 
 def _cells(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -1,4 +1,4 @@
-"""What an example is: images, texts or sounds. How its file is told, decoded and compared; needs no torch.
+"""What an example is: image, text, conversation or sound. How its file is told, decoded and compared; needs no torch.
 
 How a backbone turns such a file into its input is the backbone's `Reader`: see readers.py.
 """
@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from zoo_core import decoding, likeness, texts
+from zoo_core import conversations, decoding, likeness, texts
+from zoo_core.errors import BadOption
 
-Name = Literal["image", "text", "audio"]
+if TYPE_CHECKING:
+    from zoo_core.card import Card
+
+Name = Literal["image", "text", "audio", "chat"]
 
 
 @dataclass(frozen=True)
@@ -20,13 +24,13 @@ class Modality:
     """One kind of example.
 
     Attributes:
-        name: as cards say it.
+        name: as cards say it; `chat` is what a head for conversations says of a model of texts.
         plural: as people say it.
         endings: of its files.
         version: of decoding and comparing; what was seen under another version is looked at again.
         examine: a file's content digest (equal for copies under other names or containers), and its
             look (near for near copies, empty for none). Raises `BadExample`.
-        column: what a table calls the example itself; `path` names a file.
+        column: what a table calls the example itself; `path` names a file, `messages` have no labels.
     """
 
     name: Name
@@ -34,7 +38,7 @@ class Modality:
     endings: tuple[str, ...]
     version: str
     examine: Callable[[str], tuple[str, str]]
-    column: Literal["path", "text"] = "path"
+    column: Literal["path", "text", "messages"] = "path"
 
     def owns(self, path: Path) -> bool:
         """Whether a file's name says that it is such an example."""
@@ -44,6 +48,21 @@ class Modality:
 def of(name: str) -> Modality:
     """The modality that a card names."""
     return next(kind for kind in _ALL if kind.name == name)
+
+
+def for_head(builder: Any, card: Card) -> Modality:
+    """What a head's examples are on a card's backbone: the card's kind, or conversations.
+
+    Raises:
+        BadOption: conversations are asked of a backbone that reads no texts.
+    """
+    kind = getattr(builder, "examples", "") or card.modality
+    if kind == "chat" and card.modality != "text":
+        raise BadOption(
+            f"{card.name} reads {of(card.modality).plural}; conversations need a language model. "
+            "Type: zoo list --modality text"
+        )
+    return of(kind)
 
 
 def _image(path: str) -> tuple[str, str]:
@@ -56,7 +75,13 @@ def _text(path: str) -> tuple[str, str]:
     return texts.content_digest(text), texts.look(text)
 
 
+def _chat(path: str) -> tuple[str, str]:
+    messages = conversations.decode(path)
+    return conversations.content_digest(messages), conversations.look(messages)
+
+
 IMAGE = Modality("image", "images", decoding.ENDINGS, f"{decoding.DECODER}-{likeness.LOOK}", _image)
 TEXT = Modality("text", "texts", texts.ENDINGS, texts.VERSION, _text, "text")
+CHAT = Modality("chat", "conversations", conversations.ENDINGS, conversations.VERSION, _chat, "messages")
 
-_ALL = (IMAGE, TEXT)
+_ALL = (IMAGE, TEXT, CHAT)

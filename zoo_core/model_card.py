@@ -32,9 +32,7 @@ def text(run: Run, to: str, use: str, compared: Compared) -> str:
         use,
         "```",
         "",
-        f"Labels are in `labels.json`, in the order of the answers. Images are prepared as `preprocessing.json` says: "
-        f"{card.input.size[1]} x {card.input.size[2]} pixels, {card.input.interpolation}, crop {card.input.crop:g} "
-        f"({card.input.crop_mode}).",
+        _prepared(run),
         "",
         "## How good it is",
         "",
@@ -51,7 +49,7 @@ def text(run: Run, to: str, use: str, compared: Compared) -> str:
         f"`{_plain(summary['data']['path'])}`, sha256 over its content `{summary['data']['digest']}`. "
         "Its licence is not known to zoo.",
         "",
-        *_table(["class", "train", "validation", "test"], _counts(run)),
+        *(_table(["class", "train", "validation", "test"], _counts(run)) if run.classes else []),
         "",
         "## Made of",
         "",
@@ -66,10 +64,24 @@ def text(run: Run, to: str, use: str, compared: Compared) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _prepared(run: Run) -> str:
+    """How an example becomes an input, in words."""
+    spec = run.card.input
+    if run.modality.name == "chat":
+        return (
+            "The chat template lies beside the tokenizer; `tokenizer.apply_chat_template` writes what the model reads."
+        )
+    return (
+        f"Labels are in `labels.json`, in the order of the answers. Images are prepared as `preprocessing.json` says: "
+        f"{spec.size[1]} x {spec.size[2]} pixels, {spec.interpolation}, crop {spec.crop:g} ({spec.crop_mode})."
+    )
+
+
 def _header(run: Run) -> list[str]:
     """YAML; what stands in quotes is JSON, which YAML reads."""
     licence = run.card.openness.weights.licence
-    task = {"regression": "image-feature-extraction"}.get(run.target.kind, "image-classification")
+    tasks = {"regression": "image-feature-extraction", "next-token": "text-generation"}
+    task = tasks.get(run.target.kind, "image-classification")
     return [
         "---",
         f"license: {'other' if not licence else json.dumps(licence.lower())}",

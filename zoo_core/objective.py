@@ -41,6 +41,11 @@ class Objective:
         module: nn.Module = self.builder.build(feature_dim, task)
         return module
 
+    def bind(self, module: nn.Module, backbone: Backbone) -> None:
+        """Let a head that goes on with the backbone's own output layer take it."""
+        if hasattr(self.builder, "bind"):
+            self.builder.bind(module, backbone)
+
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Outputs [B, outputs] and labels to one loss per example [B]."""
         if self.offsets:
@@ -82,6 +87,11 @@ class Objective:
         """Whether the head takes the last stage's place and reads what enters it."""
         return bool(getattr(self.builder, "reads_positions", False))
 
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the head reads what the last stage gives for each token, before it is pooled."""
+        return bool(getattr(self.builder, "reads_tokens", False))
+
 
 def objective(builder: Any, task: Task, recipe: Recipe) -> Objective:
     """The head for a task, with the recipe's weights of classes.
@@ -94,7 +104,7 @@ def objective(builder: Any, task: Task, recipe: Recipe) -> Objective:
     if target.kind not in kinds:
         raise BadOption(
             f"--head {recipe.head} knows {', '.join(kinds)} tasks, but this one is {target.kind}. "
-            "Give --head linear, or another --task."
+            f"Give --head {'causal-lm' if target.kind == 'next-token' else 'linear'}, or another --task."
         )
     if recipe.balance == "none" and not recipe.class_weights:
         return Objective(builder, target)
@@ -103,10 +113,10 @@ def objective(builder: Any, task: Task, recipe: Recipe) -> Objective:
             f"--head {recipe.head} is solved at once and knows no balance. Leave --balance and --class-weights out, "
             "or give --head linear."
         )
-    if target.kind == "regression" or (target.kind == "multi-label" and recipe.balance in ("sampler", "logit-adjust")):
+    if not target.classes or (target.kind == "multi-label" and recipe.balance in ("sampler", "logit-adjust")):
         raise BadOption(
             f"--balance {recipe.balance} needs classes of which each example has one; this task is {target.kind}. "
-            f"Leave it out{'' if target.kind == 'regression' else ', or give --balance loss'}."
+            f"Leave it out{'' if not target.classes else ', or give --balance loss'}."
         )
     counts = np.array([max(0.5, n) for n in task.counts("train").values()])
     total = len(task.split("train"))

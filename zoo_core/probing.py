@@ -16,6 +16,7 @@ from zoo_core.backbone import Backbone
 from zoo_core.beginning import Beginning
 from zoo_core.console import Console
 from zoo_core.errors import BadOption
+from zoo_core.next_tokens import NextTokens
 from zoo_core.objective import Objective, objective
 from zoo_core.plugins import Plugins
 from zoo_core.recipe import Recipe
@@ -157,7 +158,7 @@ def _figures(heads: Sequence[nn.Module], builder: Objective, val: _Features) -> 
         for name in target.figures:
             if scores.get(name) is not None:
                 found[name].append(float(scores[name]))
-        if isinstance(target, Number):
+        if isinstance(target, Number | NextTokens):
             loss = target.loss(builder, outputs, val.y).mean()
         else:
             loss = target.log_loss(answers, val.y)

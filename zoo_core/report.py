@@ -28,6 +28,8 @@ NAMES = {
     "linear_probe": "linear probe",
     "multi_stage": "ridge on all stages",
     "alone": "the trained model alone",
+    "before": "before fine-tuning",
+    "frequencies": "token frequencies",
 }
 """Baselines as people call them."""
 SMALL_GAIN = 0.01  # accuracy that twice the data must bring to be worth a word
@@ -231,6 +233,8 @@ def _next(run: Run, figure: str, by_class: Sequence[Mapping[str, Any]], shown: P
                 "type": command(run.recipe.with_values(freeze="auto")),
             }
         )
+    if run.target.kind == "next-token":
+        found.append({"what": "Talk with it.", "why": "what it says is shown below", "type": f"zoo chat {folder}"})
     found.append(
         {"what": "Use it.", "why": "the same preprocessing, the same labels", "type": f"zoo predict {folder} FILES"}
     )

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 from zoo_core import modalities
 from zoo_core.calibration import Calibration
 from zoo_core.card import Card
+from zoo_core.conversations import Messages, Saying
 from zoo_core.errors import BadOption, RunDamaged, RunNotFound, TooFewExamples
 from zoo_core.files import publishing, read_json, sha256_file, write_json, write_text
 from zoo_core.modalities import Modality
+from zoo_core.next_tokens import COLUMNS
 from zoo_core.plugins import Plugins
 from zoo_core.recipe import Recipe
 from zoo_core.types import FreezePlan, Phase, Task
@@ -42,7 +44,7 @@ class Prediction:
 
     Attributes:
         path: the file, or the place in a table.
-        label: the most probable class; several labels separated by `|`; a number as text.
+        label: the most probable class; several labels separated by `|`; a number as text; what a chat model says.
         probability: of that class; of several labels the least.
         probabilities: of every class; empty for a number.
         value: the number, where that was asked for.
@@ -145,7 +147,7 @@ class Run:
     @property
     def modality(self) -> Modality:
         """What it predicts."""
-        return modalities.of(self.card.modality)
+        return modalities.of("chat" if self.target.kind == "next-token" else self.card.modality)
 
     def predict(
         self,
@@ -153,31 +155,49 @@ class Run:
         *,
         calibrated: bool = True,
         operating_point: bool = False,
+        saying: Saying | None = None,
     ) -> Iterator[Prediction]:
         """Predict files, all that fit in folders, or a table's texts; a bad one gives a prediction with an `error`.
+
+        A chat model's prediction is what it says next: see `say`.
 
         Args:
             sources: or what `data.example_files` made of them.
             calibrated: without it probabilities are as the head gives them.
             operating_point: call the second of two classes from the threshold on that was chosen on validation.
+            saying: how a chat model answers.
 
         Raises:
-            BadOption: the run has no such threshold.
+            BadOption: the run has no such threshold, or is no chat model.
         """
         if operating_point and (not calibrated or not self.calibration.thresholds):
             why = self.calibration.why if calibrated else "it belongs to the calibrated probabilities"
             raise BadOption(f"{self.path} has no operating point: {why}. Leave --operating-point out.")
-        from zoo_core import data, reading
+        from zoo_core import data
+
+        if isinstance(sources, Mapping):
+            files = dict(sources)
+        else:
+            files = data.example_files([sources] if isinstance(sources, str | Path) else sources, self.modality)
+        if self.target.kind == "next-token":
+            from zoo_core.saying import answered
+
+            return answered(self, files, saying or Saying())
+        if saying is not None:
+            raise BadOption(f"{self.path} is no chat model: it says nothing. Leave temperature and max_tokens out.")
+        return self.scored(files, calibrated=calibrated, operating_point=operating_point)
+
+    def scored(
+        self, files: Mapping[Path, str], *, calibrated: bool = True, operating_point: bool = False
+    ) -> Iterator[Prediction]:
+        """What the head gives for each file: as `predict`; of a chat model how probable a whole conversation is."""
+        from zoo_core import reading
 
         predictor, target = self._predictor, self.target
         fitted = self.calibration if calibrated else Calibration()
         cuts = fitted.thresholds if operating_point or target.kind == "multi-label" else ()
         reader, device = predictor.model.backbone.reader, predictor.model.device
-        if isinstance(sources, Mapping):
-            names = {str(path): name for path, name in sources.items()}
-        else:
-            given = [sources] if isinstance(sources, str | Path) else sources
-            names = {str(path): name for path, name in data.example_files(given, self.modality).items()}
+        names = {str(path): name for path, name in files.items()}
 
         def answers(paths: Sequence[str], _: Value, x: Value) -> dict[str, Prediction]:
             table = fitted.apply(target, predictor.probabilities(x).cpu()).tolist()
@@ -211,8 +231,23 @@ class Run:
         export(self, to, folder, force=force)
         return folder
 
+    def say(self, messages: Messages, how: Saying | None = None) -> str:
+        """What a chat model says next.
+
+        Args:
+            messages: the conversation so far, such as `[{"role": "user", "content": "Hello"}]`.
+
+        Raises:
+            BadOption: it is no chat model.
+        """
+        from zoo_core.saying import say
+
+        return say(self, messages, how or Saying())
+
     def _answer(self, path: str, row: list[float], cuts: Sequence[float]) -> Prediction:
         names = self.target.names(row, cuts)
+        if self.target.kind == "next-token":
+            return Prediction(path, names[0], probabilities=dict(zip(COLUMNS, row, strict=True)))
         if not self.classes:
             return Prediction(path, names[0], value=row[0])
         found = dict(zip(self.classes, row, strict=True))
@@ -238,7 +273,7 @@ class Run:
                 f"{task.source} has the class {strange[0]!r}; this run knows {', '.join(self.classes)}."
             )
         texts = {e.path: task.text(e) for e in task.examples}
-        answers = [p for p in self.predict(list(texts)) if not p.error]
+        answers = [p for p in self.scored({Path(path): path for path in texts}) if not p.error]
         labels = self.target.labels([texts[p.path] for p in answers]).numpy()
         cuts = self.calibration.thresholds if self.target.kind == "multi-label" else ()
         return self.target.score(np.array([p.row for p in answers]), labels, cuts)
@@ -260,11 +295,13 @@ class Run:
         tensors = load_file(self.file("model.safetensors"))
         plan = read_json(self.file("plan.json"))
         body = load_backbone(self.card, plugins, pretrained=plan["saved_from"] > 0)
-        body.reader = body.reader.restored(plan.get("reader", {}))
         builder = Objective(components.build(plugins, "head", plan["head"]), self.target)
         task = Task("", self.classes, (), kind=self.target.kind)
         frozen = FreezePlan((Phase(len(body.stages)),), "everything stands still for prediction")
+        reader = builder.builder.reader(body) if hasattr(builder.builder, "reader") else body.reader
+        body.reader = reader.restored(plan.get("reader", {}))
         model = Model(body, builder.build(plan["head_dim"], task), builder, frozen)
+        builder.bind(model.head, body)
         model.restore(tensors)
         expected = plan["frozen_digest"]
         if body.digest_of(plan["frozen"]) != expected:

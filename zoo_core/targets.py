@@ -15,6 +15,7 @@ import numpy as np
 from zoo_core import metrics
 from zoo_core.calibration import best_f1, operating_point
 from zoo_core.labels import names_of
+from zoo_core.next_tokens import NextTokens
 from zoo_core.types import Kind, Task
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ class Number:
         return error
 
 
-Target: TypeAlias = SingleLabel | MultiLabel | Number
+Target: TypeAlias = SingleLabel | MultiLabel | Number | NextTokens
 _WITH_CLASSES: dict[str, type[SingleLabel] | type[MultiLabel]] = {
     "single-label": SingleLabel,
     "ordinal": Ordinal,
@@ -223,6 +224,8 @@ _WITH_CLASSES: dict[str, type[SingleLabel] | type[MultiLabel]] = {
 
 def target_of(task: Task) -> Target:
     """What a task wants predicted; the scale of numbers is that of its training side."""
+    if task.kind == "next-token":
+        return NextTokens()
     if task.kind == "regression":
         values = np.array([float(task.text(e)) for e in task.split("train")])
         return Number(float(values.mean()), float(values.std()) or 1.0)
@@ -237,6 +240,8 @@ def written(target: Target) -> dict[str, Any]:
 
 def read(stored: Mapping[str, Any]) -> Target:
     """The target that `written` gave."""
+    if stored.get("task") == "next-token":
+        return NextTokens()
     if stored.get("task") == "regression":
         return Number(stored["mean"], stored["std"])
     return _WITH_CLASSES[stored.get("task", "single-label")](tuple(stored["classes"]))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -18,7 +19,7 @@ from zoo_core.beginning import Beginning
 from zoo_core.checkpoints import Memory
 from zoo_core.collapse import Watch
 from zoo_core.console import Console
-from zoo_core.errors import Collapsed
+from zoo_core.errors import BadOption, Collapsed
 from zoo_core.first_look import FirstLook
 from zoo_core.keeping import Choice
 from zoo_core.progress import Progress
@@ -142,7 +143,7 @@ class Trainer:
         self.boundary: fit.Boundary = kept.all_stages if stages else kept.boundary
         self.widths = kept.plain.pooled.widths if stages else ()
         self.head_dim = head_dim(builder, body, kept.plain.pooled.widths)
-        usual = not stages and not getattr(builder, "reads_positions", False)
+        usual = not stages and not any(getattr(builder, f"reads_{what}", False) for what in ("positions", "tokens"))
         whole = len(body.stages)
         self.deeper: dict[int, fit.Boundary] = {whole: kept.features} if usual and plan.depth < whole else {}
         self.start = {n: t.detach().clone() for n, t in body.tensors(plan.depth).items()}
@@ -191,7 +192,7 @@ class Trainer:
 
     def find_rate(self, train: fit.Side, seed: int) -> rates.Found:
         """Take the peak rate from a range test, and say it; afterwards the backbone is as it was."""
-        model = self._fresh(seed)
+        model = self.fresh(seed)
         try:
             with adapted(self.strategy, self.body, self.plan):
                 found = rates.find(model, self._regime(train), self.schedule, self.boundary, train, seed)
@@ -204,10 +205,22 @@ class Trainer:
         )
         return found
 
-    def _fresh(self, seed: int) -> fit.Model:
-        """The backbone with a new head."""
+    def fresh(self, seed: int) -> fit.Model:
+        """The backbone with a new head.
+
+        Raises:
+            BadOption: the head has nothing to train, and in some phase it would be alone.
+        """
         torch.manual_seed(seed)
         head = self.builder.build(self.head_dim, self.task)
+        if hasattr(self.builder, "bind"):
+            self.builder.bind(head, self.body)
+        alone = any(phase.depth == len(self.body.stages) for phase in self.plan.phases)
+        if alone and getattr(self.builder, "reads_tokens", False) and not any(True for _ in head.parameters()):
+            raise BadOption(
+                f"nothing would train: --freeze {self.recipe.freeze} leaves the head alone, and that of "
+                f"{self.body.card.name} is its table of words. Give --freeze last:1, lora or full."
+            )
         self.beginning(head)
         if self.start_old:
             self.start_old(head)
@@ -227,7 +240,7 @@ class Trainer:
         return self.collapses[-1]
 
     def _once(self, train: fit.Side, val: fit.Side, seed: int, watch: Watch, memory: Memory) -> Trained:
-        model = self._fresh(seed)
+        model = self.fresh(seed)
         if getattr(self.builder, "solves", False):
             return model, [self._solve(model, train, val)]
         if not self.schedule.epochs:
@@ -258,6 +271,16 @@ class Trainer:
         """Put the backbone back to where training starts."""
         self._put(self.start)
 
+    @contextmanager
+    def as_before(self) -> Iterator[None]:
+        """The backbone as it was when training started; afterwards as it is now."""
+        final = {n: t.detach().clone() for n, t in self.body.tensors(self.plan.depth).items()}
+        self.restart()
+        try:
+            yield
+        finally:
+            self._put(final)
+
     def repeats(self, side: fit.Side, strata: Sequence[int], progress: Progress) -> dict[str, Any]:
         """Figures of every fold and seed; afterwards the backbone is as it was.
 
@@ -265,7 +288,6 @@ class Trainer:
             strata: are spread over the folds.
             progress: knows the folds that an earlier process has finished.
         """
-        final = {n: t.detach().clone() for n, t in self.body.tensors(self.plan.depth).items()}
         none = fit.Side([], torch.empty(0, dtype=torch.long))
 
         def scored(key: str, inside: fit.Side, seed: int, score: Callable[[fit.Model], dict[str, Any]]) -> Any:
@@ -280,12 +302,10 @@ class Trainer:
             return note["scores"]
 
         folds, before = max(2, self.recipe.folds), len(self.collapses)
-        try:
+        with self.as_before():
             target, seeds = self.builder.target, self.recipe.seeds
             found = repeats.repeat(scored, self.outputs, side, strata, target, folds, seeds)
             return found | {"collapses": self.collapses[before:]}
-        finally:
-            self._put(final)
 
     def _solve(self, model: fit.Model, train: fit.Side, val: fit.Side) -> dict[str, Any]:
         names = [n for k in range(max(1, train.views)) for n in train.rows(range(len(train)), k)]

@@ -14,8 +14,9 @@ from zoo_core.errors import BadStage
 Split = Literal["train", "val", "test"]
 Only = Literal["all", "norm", "bias", "added"]
 BatchNorm = Literal["frozen", "train"]
-Kind = Literal["single-label", "multi-label", "regression", "ordinal"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+Kind = Literal["single-label", "multi-label", "regression", "ordinal", "next-token"]
+KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "next-token")
+"""Kinds of task whose examples have labels; the next token is what conversations are for."""
 ONE_LABEL: tuple[Kind, ...] = ("single-label", "ordinal")
 """Kinds of task whose answer is one of the classes."""
 
@@ -244,7 +245,7 @@ class Task:
     @property
     def n_outputs(self) -> int:
         """How many numbers a head gives for each example."""
-        return len(self.classes) or 1
+        return 3 if self.kind == "next-token" else len(self.classes) or 1
 
     def text(self, example: Example) -> str:
         """An example's label as the data spell it."""

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "finetune": ("train", "Fine-tune a backbone on labelled images."),
     "eval": ("use", "Score a run on labelled images."),
     "predict": ("use", "Predict images with a run."),
+    "chat": ("chat", "Talk with a chat model that a run made."),
     "export": ("export", "Write a run for another library: ONNX, timm, transformers, torch."),
     "cache": ("cache", "List, verify and prune what is kept on this machine."),
     "runs": ("use", "List and show runs."),

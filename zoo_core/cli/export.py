@@ -28,7 +28,7 @@ def export_command(run_folder: Path, to: str, out: Path | None, force: bool, as_
     onnx          one graph for any number of images: uint8 pixels in, calibrated answers out; needs zoo-core[export]
     safetensors   every tensor under upstream's names
     timm          a folder for timm.create_model("local-dir:FOLDER", pretrained=True)
-    hf            a folder for transformers' pipeline("image-classification", "FOLDER")
+    hf            a folder for transformers' pipeline("image-classification", "FOLDER"); chat models: "text-generation"
     torch-export  a program for torch.export.load
 
     \b
@@ -41,12 +41,14 @@ def export_command(run_folder: Path, to: str, out: Path | None, force: bool, as_
     from zoo_core.runs import Run
 
     folder = out or run_folder.with_name(f"{run_folder.name}-{to}")
-    found = export(Run(run_folder), to, folder, Terminal(), force)
+    run = Run(run_folder)
+    found = export(run, to, folder, Terminal(), force)
     if as_json:
         emit({"folder": str(folder), "to": to} | asdict(found))
         return
     click.echo(f"{found.samples} stored samples differ from the run by {found.worst:.1g} at most.")
+    plural = run.modality.plural
     click.echo(
-        f"{found.same} of {found.test} test images have the same answer; greatest difference {found.worst_test:.1g}."
+        f"{found.same} of {found.test} test {plural} have the same answer; greatest difference {found.worst_test:.1g}."
     )
     click.echo(folder)

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Literal
 
 import click
 
+from zoo_core.cli.chat import saying_of, saying_options
 from zoo_core.cli.common import as_json, emit, table
 from zoo_core.errors import BadOption, ZooError, printable
 
@@ -62,6 +63,7 @@ def eval_command(run_folder: Path, data: str, columns: str | None, as_json: bool
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A .csv or .jsonl file for the results.")
 @click.option("--uncalibrated", is_flag=True, help="Probabilities as the head gives them, without the temperature.")
 @click.option("--operating-point", is_flag=True, help="Of two classes call the second from the run's threshold on.")
+@saying_options
 def predict_command(
     run_folder: Path,
     files: tuple[str, ...],
@@ -70,8 +72,9 @@ def predict_command(
     out: Path | None,
     uncalibrated: bool,
     operating_point: bool,
+    **given: float | None,
 ) -> None:
-    """Predict image files, or all images in folders; results are printed as they are computed.
+    """Predict files, or all in folders; results are printed as they are computed. A chat model answers each of them.
 
     Images that cannot be read are listed with the reason on stderr at the end, and have a line with an `error` in
     CSV and JSON lines. The exit code is 1 only if no image could be read. --out writes the file whole or not at all.
@@ -81,6 +84,7 @@ def predict_command(
       zoo predict runs/photos-last-1a2b3c4d a.jpg b.png
       zoo predict runs/photos-last-1a2b3c4d folder/ --csv > answers.csv
       zoo predict runs/photos-last-1a2b3c4d folder/ --out answers.jsonl --uncalibrated
+      zoo predict runs/chats-last-1a2b3c4d questions.jsonl --max-tokens 50 --out answers.jsonl
     """
     from zoo_core.console import Console, Terminal
     from zoo_core.data import example_files
@@ -95,7 +99,10 @@ def predict_command(
     started, first = time.monotonic(), 0.0
     with _sink(out) as stream, console.track("Predicting", len(found)) as advance:
         write = _writer(form, stream, run.classes)
-        for prediction in run.predict(found, calibrated=not uncalibrated, operating_point=operating_point):
+        answers = run.predict(
+            found, calibrated=not uncalibrated, operating_point=operating_point, saying=saying_of(given)
+        )
+        for prediction in answers:
             first = first or time.monotonic() - started
             write(prediction)
             advance(1)
@@ -148,7 +155,7 @@ def _writer(form: Form, stream: IO[str], classes: Sequence[str]) -> Callable[[Pr
 
     def text(p: Prediction) -> None:
         if not p.error:
-            shown = p.label or "-"
+            shown = printable(p.label) or "-"
             stream.write(f"{p.path}  {shown}  {p.probability:.3f}\n" if p.probabilities else f"{p.path}  {shown}\n")
 
     def cells(p: Prediction) -> None:

@@ -1,4 +1,4 @@
-"""Language models and text encoders through transformers: one provider and its cards."""
+"""Language models and text encoders through transformers: a provider with its cards, and the head for conversations."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ class TextProvider:
         from zoo_text.provider import load
 
         return load(card, weights)
+
+
+@hookimpl
+def zoo_head_builders() -> dict[str, type]:
+    from zoo_text.head import CausalLm
+
+    return {"causal-lm": CausalLm}
 
 
 @hookimpl

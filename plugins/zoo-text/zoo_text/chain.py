@@ -4,7 +4,9 @@ Nothing of a family's code is written again. Upstream's own forward runs with st
 blocks: the first one stops it and takes what would have entered the block, so masks, rotary embeddings and
 ALiBi are made by upstream for every block alone; the last one hands the true hidden states to what follows.
 
-Between stages travel (hidden [B, L, D], mask [B, L], positions [B, L]); (ids [B, L], mask [B, L]) enter.
+Between stages travel (hidden [B, L, D], mask [B, L], positions [B, L]); (ids [B, L], mask [B, L]) enter. What a
+reader gives beyond these (of a conversation the tokens that are to be said) travels along as it is, and the last stage
+then gives tokens: there is something to say at each.
 """
 
 from __future__ import annotations
@@ -136,14 +138,14 @@ class Front(nn.Module):
         self.__dict__["shell"] = [upstream, upstream.with_stand_ins(0)]
 
     def forward(self, value: Inputs) -> Inputs:
-        ids, mask = value
+        ids, mask, *more = value
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         upstream, shell = self.__dict__["shell"]
         try:
             upstream.run(shell, mask, positions, input_ids=ids)
         except Reached as reached:
             hidden = reached.given[0] if reached.given else reached.named["hidden_states"]
-            return hidden, mask, positions
+            return hidden, mask, positions, *more
         raise AssertionError("the first block was not reached")
 
 
@@ -156,7 +158,7 @@ class Block(nn.Module):
         self.__dict__["shell"] = [upstream, upstream.with_stand_ins(index)]
 
     def forward(self, value: Inputs) -> Inputs:
-        hidden, mask, positions = value
+        hidden, mask, positions, *more = value
         upstream, shell = self.__dict__["shell"]
         try:
             with torch.no_grad():
@@ -166,23 +168,24 @@ class Block(nn.Module):
         if not args:
             args, kwargs = (hidden,), {k: v for k, v in kwargs.items() if k != "hidden_states"}
         found = self.block(hidden, *args[1:], **kwargs)
-        return found[0] if isinstance(found, tuple) else found, mask, positions
+        return (found[0] if isinstance(found, tuple) else found), mask, positions, *more
 
 
 class End(nn.Module):
-    """What follows the blocks (a final norm, or nothing), and pooling: features [B, D]."""
+    """What follows the blocks (a final norm, or nothing), and pooling: features [B, D]; tokens where more travels."""
 
     def __init__(self, upstream: Upstream, pooling: Pooling, parts: list[nn.Module]):
         super().__init__()
         self.pooling, self.parts = pooling, nn.ModuleList(parts)
         self.__dict__["shell"] = [upstream, upstream.with_stand_ins(len(upstream.blocks))]
 
-    def forward(self, value: Inputs) -> Tensor:
-        return pooled((self.tokens(value), *value[1:]), self.pooling)
+    def forward(self, value: Inputs) -> Tensor | Inputs:
+        found = (self.tokens(value), *value[1:])
+        return found if len(found) > 3 else pooled(found, self.pooling)
 
     def tokens(self, value: Inputs) -> Tensor:
         """The last hidden states [B, L, D]."""
-        hidden, mask, positions = value
+        hidden, mask, positions = value[:3]
         upstream, shell = self.__dict__["shell"]
         token = _hidden.set(hidden)
         try:
@@ -199,18 +202,24 @@ class Whole(nn.Module):
 
     def __init__(self, upstream: Upstream, pooling: Pooling):
         super().__init__()
-        self.pooling = pooling
+        self.pooling, self.causal = pooling, upstream.causal
         self.__dict__["upstream"] = [upstream]
         model = upstream.model
         self._modules, self._parameters, self._buffers = model._modules, model._parameters, model._buffers
         self._non_persistent_buffers_set = model._non_persistent_buffers_set
 
-    def forward(self, value: Inputs) -> Tensor:
-        ids, mask = value
+    @property
+    def upstream_model(self) -> nn.Module:
+        """transformers' base model itself."""
+        found: nn.Module = self.__dict__["upstream"][0].model
+        return found
+
+    def forward(self, value: Inputs) -> Tensor | Inputs:
+        ids, mask, *more = value
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         upstream = self.__dict__["upstream"][0]
         hidden = upstream.run(upstream.model, mask, positions, input_ids=ids).last_hidden_state
-        return pooled((hidden, mask), self.pooling)
+        return (hidden, mask, positions, *more) if more else pooled((hidden, mask), self.pooling)
 
 
 def pooled(value: Tensor | Inputs, pooling: Pooling) -> Tensor:

@@ -52,18 +52,20 @@ class Tokens:
 
     def encode(self, text: str) -> Pair:
         """One text that is no file."""
-        ids = _tokenizer(self.file, self.spec.length).encode(text).ids
+        return self.filled(_tokenizer(self.file, self.spec.length).encode(text).ids)
+
+    def filled(self, ids: Sequence[int]) -> Pair:
+        """Ids and mask at the length that is this text's own."""
         length = _rounded(len(ids), self.spec.length)
         filled, mask = torch.full((length,), self.pad, dtype=torch.int32), torch.zeros(length, dtype=torch.uint8)
         here = slice(length - len(ids), length) if self.spec.padding == "left" else slice(0, len(ids))
         filled[here], mask[here] = torch.tensor(ids, dtype=torch.int32), 1
         return filled, mask
 
-    def stack(self, rows: Sequence[Pair]) -> Pair:
-        length = max(len(ids) for ids, _ in rows)
+    def stack(self, rows: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        length = max(len(row[0]) for row in rows)
         widened = [self._padded(tuple(t[None] for t in row), length) for row in rows]
-        ids, mask = (torch.cat(parts) for parts in zip(*widened, strict=True))
-        return ids, mask
+        return tuple(torch.cat(parts) for parts in zip(*widened, strict=True))
 
     def groups(self, value: tuple[Tensor, ...]) -> list[tuple[list[int], tuple[Tensor, ...]]]:
         """Texts of one length together, without what is empty in all of them; the mask comes second."""
@@ -79,12 +81,11 @@ class Tokens:
             return value
         return self._cut(value, _rounded(int(value[1].sum(1).max()), self.spec.length))
 
-    def to_input(self, raw: Pair, device: torch.device) -> Pair:
+    def to_input(self, raw: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
         """Ids and mask as the 64-bit integers that upstream takes."""
-        ids, mask = raw
-        return ids.to(device).long(), mask.to(device).long()
+        return tuple(part.to(device).long() for part in raw)
 
-    def blank(self, count: int) -> Pair:
+    def blank(self, count: int) -> tuple[Tensor, ...]:
         """One token again and again, at the most usual length; all of them count."""
         shape = (count, min(self.spec.length, 128))
         word = 1 if self.pad == 0 else 0  # some models know padding as a row of zeros
@@ -95,8 +96,7 @@ class Tokens:
 
     def fitted(self, paths: Sequence[str]) -> tuple[Tokens, list[str]]:
         """Padded to the longest of these texts; those that lose their end are counted."""
-        whole = _tokenizer(self.file, None)
-        lengths = [len(e.ids) for part in _parts(paths) for e in whole.encode_batch([texts.decode(p) for p in part])]
+        lengths = self.lengths(paths)
         longest = max(lengths, default=1)
         long = sum(n > self.spec.length for n in lengths)
         notes = [f"texts have up to {longest} tokens; each is padded to {_rounded(longest, self.spec.length)}"]
@@ -104,6 +104,11 @@ class Tokens:
             most = self.spec.length
             notes.append(f"{long} of {len(paths)} texts have more than {most} tokens: their ends are cut off")
         return replace(self, floor=_rounded(longest, self.spec.length)), notes
+
+    def lengths(self, paths: Sequence[str]) -> list[int]:
+        """Tokens of each text, none cut off."""
+        whole = _tokenizer(self.file, None)
+        return [len(e.ids) for part in _parts(paths) for e in whole.encode_batch([texts.decode(p) for p in part])]
 
     def state(self) -> dict[str, Any]:
         return {"floor": self.floor}
