@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zoo_core import freeze as freeze
     from zoo_core import heads as heads
     from zoo_core import regimes as regimes
+    from zoo_core import sounds as sounds
     from zoo_core import testing as testing
     from zoo_core import texts as texts
     from zoo_core import weights as weights
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from zoo_core.backbone import Backbone as Backbone
     from zoo_core.backbone import Stage as Stage
     from zoo_core.backbone import chain_from_modules as chain_from_modules
+    from zoo_core.card import AudioInput as AudioInput
     from zoo_core.card import Card as Card
     from zoo_core.card import Source as Source
     from zoo_core.card import TextInput as TextInput
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from zoo_core.types import Task as Task
 
 _PUBLIC = {
+    "AudioInput": "zoo_core.card",
     "Backbone": "zoo_core.backbone",
     "BadCard": "zoo_core.errors",
     "BadExample": "zoo_core.errors",
@@ -84,9 +87,20 @@ _PUBLIC = {
     "registry": "zoo_core.api",
     "trace_stages": "zoo_core.tracing",
 }
-_MODULES = ("conversations", "freeze", "heads", "regimes", "testing", "texts", "weights")
+_MODULES = ("conversations", "freeze", "heads", "regimes", "sounds", "testing", "texts", "weights")
 
-__all__ = ["conversations", "freeze", "heads", "hookimpl", "regimes", "testing", "texts", "weights", *sorted(_PUBLIC)]
+__all__ = [
+    "conversations",
+    "freeze",
+    "heads",
+    "hookimpl",
+    "regimes",
+    "sounds",
+    "testing",
+    "texts",
+    "weights",
+    *sorted(_PUBLIC),
+]
 
 
 def __getattr__(name: str) -> Any:

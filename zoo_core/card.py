@@ -60,6 +60,31 @@ class TextInput:
 
 
 @dataclass(frozen=True)
+class AudioInput:
+    """How a sound becomes the backbone's input: the settings of CLAP's feature extractor; travels with every run.
+
+    Attributes:
+        sampling_rate: frames a second; other rates are resampled.
+        feature_size: mel bands.
+        hop_length, fft_window_size: of the spectrogram, in frames.
+        max_length_s: seconds that are heard at once.
+        frequency_min, frequency_max: in hertz.
+        truncation: of longer sounds: one part (`rand_trunc`), or three parts and the whole (`fusion`).
+        padding: shorter ones are repeated and filled up with silence (`repeatpad`), repeated and cut, or filled up.
+    """
+
+    sampling_rate: int = 48000
+    feature_size: int = 64
+    hop_length: int = 480
+    fft_window_size: int = 1024
+    max_length_s: int = 10
+    frequency_min: float = 50.0
+    frequency_max: float = 14000.0
+    truncation: Literal["rand_trunc", "fusion"] = "rand_trunc"
+    padding: Literal["repeatpad", "repeat", "pad"] = "repeatpad"
+
+
+@dataclass(frozen=True)
 class Source:
     """One place that holds the weights.
 
@@ -115,6 +140,7 @@ class Card:
         feature_dim: width of the pooled features; 0 when not known.
         input: preprocessing of images.
         text: preprocessing of texts.
+        audio: preprocessing of sounds.
         config: what upstream's configuration of this architecture says otherwise than by default.
         stages: names, input side first; empty when nobody has looked yet.
         classifier: upstream's declared names of the classifier modules, dropped on loading.
@@ -136,6 +162,7 @@ class Card:
     feature_dim: int = 0
     input: Input = Input()
     text: TextInput = TextInput()
+    audio: AudioInput = AudioInput()
     config: Mapping[str, Any] = field(default_factory=dict)
     stages: tuple[str, ...] = ()
     classifier: tuple[str, ...] = ()
@@ -224,6 +251,11 @@ def _check_values(card: Card, where: str) -> None:
         raise BadCard(f"{where}, input: expected a mean and a std above 0 for each of {spec.size[0]} channels.")
     if not 0 < spec.crop <= 4:
         raise BadCard(f"{where}, input: crop is {shown(spec.crop)}; expected a share of the side, such as 0.875.")
+    heard = card.audio
+    if not all(
+        0 < n <= 1 << 20 for n in (heard.sampling_rate, heard.feature_size, heard.hop_length, heard.max_length_s)
+    ):
+        raise BadCard(f"{where}, audio: {shown(heard)}; expected counts above 0.")
     if len(set(card.stages)) != len(card.stages):
         raise BadCard(f"{where}: two stages have the same name; expected each once.")
     for other in filter(None, (card.parent, card.sibling)):

@@ -96,6 +96,10 @@ class BadText(BadExample):
     """A text that is empty or no UTF-8."""
 
 
+class BadSound(BadExample):
+    """A sound that is empty, too long, or cannot be decoded."""
+
+
 class MissingExtra(ZooError):
     """An optional package that this kind of file needs is not installed."""
 

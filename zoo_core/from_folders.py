@@ -17,7 +17,7 @@ from typing import Any, Literal
 from zoo_core.card import Card, Facet, Openness
 from zoo_core.errors import BadCard, NotAModelFolder, ZooError, shown
 from zoo_core.files import read_json
-from zoo_core.from_transformers import card_of_text, is_text
+from zoo_core.from_transformers import card_of_sound, card_of_text, is_sound, is_text
 from zoo_core.layers import Registry
 from zoo_core.open_clip_provider import OpenClipProvider
 from zoo_core.registering import weights_facet
@@ -107,6 +107,8 @@ def _read(path: Path, reader: Callable[[dict[str, Any], Path], Card]) -> Card:
 
 
 def _timm_or_transformers(config: dict[str, Any], folder: Path) -> Card:
+    if is_sound(config):
+        return card_of_sound(config, folder)
     if is_text(config):
         return card_of_text(config, folder)
     return _timm(config, folder) if "architecture" in config else _transformers(config)

@@ -1,11 +1,12 @@
-"""A folder of a transformers language model or text encoder as a card: what its JSON files say. No torch here."""
+"""A folder of a transformers model of texts or sounds as a card: what its JSON files say. No torch here."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from zoo_core.card import Card, TextInput
+from zoo_core.card import AudioInput, Card, TextInput
 from zoo_core.errors import NotAModelFolder, shown
 from zoo_core.files import read_json
 
@@ -25,6 +26,38 @@ _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"
 def is_text(config: dict[str, Any]) -> bool:
     """Whether a configuration is that of a model of texts alone."""
     return "vocab_size" in config and "model_type" in config
+
+
+def is_sound(config: dict[str, Any]) -> bool:
+    """Whether a configuration is that of a model of sounds that is known here."""
+    return config.get("model_type") == "clap"
+
+
+def card_of_sound(config: dict[str, Any], folder: Path) -> Card:
+    """The card of a folder of CLAP, without its weights: what its configuration and its feature extractor say.
+
+    Raises:
+        NotAModelFolder: it names code to run, which is never done.
+    """
+    where = folder / "config.json"
+    if "auto_map" in config:
+        raise NotAModelFolder(f"{where} names code of its own (auto_map), which is never run; expected plain weights.")
+    tower = config.get("audio_config")
+    tower = tower if isinstance(tower, dict) else {}
+    heard = _beside(folder, "preprocessor_config.json") or _beside(folder, "processor_config.json")
+    heard = heard.get("feature_extractor", heard)
+    plain = Card("folder", "", "").audio
+    given = {f.name: heard[f.name] for f in fields(AudioInput) if f.name in heard}
+    config_of = {k: config[k] for k in ("projection_dim", "projection_hidden_act") if k in config}
+    entry: dict[str, Any] = {
+        "provider": "audio",
+        "architecture": "clap",
+        "package": "zoo-audio",
+        "modality": "audio",
+        "audio": {k: float(v) if isinstance(getattr(plain, k), float) else v for k, v in given.items()},
+        "config": {"audio_config": {k: v for k, v in tower.items() if k not in _ASIDE.split()}} | config_of,
+    }
+    return Card.from_json("folder", entry)
 
 
 def card_of_text(config: dict[str, Any], folder: Path) -> Card:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo_core import conversations, decoding, likeness, texts
+from zoo_core import conversations, decoding, likeness, sounds, texts
 from zoo_core.errors import BadOption
 
 if TYPE_CHECKING:
@@ -80,8 +80,14 @@ def _chat(path: str) -> tuple[str, str]:
     return conversations.content_digest(messages), conversations.look(messages)
 
 
+def _sound(path: str) -> tuple[str, str]:
+    samples, rate = sounds.decode(path)
+    return sounds.content_digest(samples, rate), ""  # near copies of sounds are not looked for
+
+
 IMAGE = Modality("image", "images", decoding.ENDINGS, f"{decoding.DECODER}-{likeness.LOOK}", _image)
 TEXT = Modality("text", "texts", texts.ENDINGS, texts.VERSION, _text, "text")
 CHAT = Modality("chat", "conversations", conversations.ENDINGS, conversations.VERSION, _chat, "messages")
+AUDIO = Modality("audio", "sounds", sounds.ENDINGS, sounds.VERSION, _sound)
 
-_ALL = (IMAGE, TEXT, CHAT)
+_ALL = (IMAGE, TEXT, AUDIO, CHAT)

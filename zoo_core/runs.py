@@ -232,10 +232,7 @@ class Run:
         return folder
 
     def say(self, messages: Messages, how: Saying | None = None) -> str:
-        """What a chat model says next.
-
-        Args:
-            messages: the conversation so far, such as `[{"role": "user", "content": "Hello"}]`.
+        """What a chat model says after messages such as `[{"role": "user", "content": "Hello"}]`.
 
         Raises:
             BadOption: it is no chat model.
