@@ -232,11 +232,7 @@ class Run:
         return folder
 
     def say(self, messages: Messages, how: Saying | None = None) -> str:
-        """What a chat model says after messages such as `[{"role": "user", "content": "Hello"}]`.
-
-        Raises:
-            BadOption: it is no chat model.
-        """
+        """What a chat model says after `[{"role": "user", "content": "Hello"}]`; others raise `BadOption`."""
         from zoo_core.saying import say
 
         return say(self, messages, how or Saying())

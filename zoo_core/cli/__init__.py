@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cache": ("cache", "List, verify and prune what is kept on this machine."),
     "runs": ("use", "List and show runs."),
     "report": ("report", "Make a run's page again, and open it."),
-    "demo": ("demo", "Fine-tune on real images of solar cells, start to end."),
+    "demo": ("demo", "Images, texts or sounds, start to end."),
     "doctor": ("doctor", "Check this installation."),
 }
 """Command to (module of this package, one-line help)."""
