@@ -27,7 +27,7 @@ LICENCE = "chatterbot-corpus, questions that users wrote (BSD licence)"
 TOPICS = ("ai", "coding", "emotion", "literature", "movies", "psychology", "science", "sports", "trivia")
 """Topics with at least 20 different questions; what is left out repeats a few questions, or is about the bot."""
 CHAT_TOPICS = ("ai", "emotion", "literature", "psychology")
-EPOCHS = 20
+EPOCHS = 14
 TINY: dict[str, Any] = {"vocab_size": 700, "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 96}
 """A GPT-2 of 200,000 parameters: what trains in seconds on two cores."""
 

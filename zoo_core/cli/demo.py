@@ -75,9 +75,7 @@ def text(out: Path, freeze: str, as_json: bool, console: Console) -> None:
     console.say(f"Texts     {demo_texts.LICENCE}")
     topics = demo_texts.topics_run(out.with_name(f"{out.name}-topics"), registry(plugins), plugins, console)
     samples = _examples(topics.path / "predictions.csv")
-    console.say(
-        "\nA chat model: a tiny GPT-2 that begins with random weights, so that it knows nothing but this corpus"
-    )
+    console.say("\nA chat model: a tiny GPT-2 that begins with random weights and knows nothing but this corpus")
     chat = demo_texts.chat_run(out.with_name(f"{out.name}-chat"), registry(plugins), plugins, console)
     if as_json:
         emit({"topics": topics.summary | {"examples": samples}, "chat": chat.summary})

@@ -235,3 +235,18 @@ def test_real_speech(claps, tmp_path):
     body = zoo.load_backbone("mine/clap")
     rows = [body.reader.read(str(tmp_path / f"{name}.wav")) for name in ("one", "two")]
     assert not torch.equal(rows[0][0], rows[1][0])
+
+
+def test_the_demo(monkeypatch, capsys):
+    """`zoo demo audio` says that sounds and weights are made, and ends with what to type next."""
+    from zoo_core import demo_sounds
+    from zoo_core.cli import main
+
+    monkeypatch.setattr(demo_sounds, "EACH", 6)
+    monkeypatch.setattr(sys, "argv", ["zoo", "demo", "audio"])
+    with pytest.raises(SystemExit) as exit:
+        main()
+    printed = capsys.readouterr()
+    assert not exit.value.code
+    assert "made on the spot; weights random" in printed.err
+    assert "zoo finetune YOUR_FOLDER --backbone audio/clap-htsat-unfused" in printed.out

