@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_photos
+from photos import make_photos
 
 import zoo_core as zoo_
 from zoo_core.api import installed
