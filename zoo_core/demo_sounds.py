@@ -15,10 +15,9 @@ from zoo_core.card import AudioInput, Card
 from zoo_core.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from zoo_core.console import Console
-    from zoo_core.layers import Registry
+    from zoo_core.backbone import Backbone
     from zoo_core.plugins import Plugins
-    from zoo_core.runs import Run
+    from zoo_core.recipe import Recipe
 
 RATE = 8000
 EACH = 30
@@ -45,9 +44,8 @@ CARD = Card(
 )
 
 
-def run(out: Path, registry: Registry, plugins: Plugins, console: Console) -> Run:
-    """Make the sounds, and train a head on the frozen tower."""
-    from zoo_core import engine
+def prepared(plugins: Plugins) -> tuple[Recipe, Backbone]:
+    """The recipe of the run, and the tower; the sounds are made."""
     from zoo_core.places import cache_folder
     from zoo_core.recipe import Recipe
     from zoo_core.weights import load_backbone
@@ -57,8 +55,7 @@ def run(out: Path, registry: Registry, plugins: Plugins, console: Console) -> Ru
     import torch
 
     torch.manual_seed(0)
-    body = load_backbone(CARD, plugins, pretrained=False)
-    return engine.finetune(recipe, registry, plugins, out, backbone=body, console=console, force=True)
+    return recipe, load_backbone(CARD, plugins, pretrained=False)
 
 
 def write_sounds(folder: Path) -> Path:

@@ -17,10 +17,9 @@ from zoo_core.errors import MissingExtra, NoData
 from zoo_core.files import publishing
 
 if TYPE_CHECKING:
-    from zoo_core.console import Console
-    from zoo_core.layers import Registry
+    from zoo_core.backbone import Backbone
     from zoo_core.plugins import Plugins
-    from zoo_core.runs import Run
+    from zoo_core.recipe import Recipe
 
 BACKBONE = "text/all-minilm-l6-v2"
 LICENCE = "chatterbot-corpus, questions that users wrote (BSD licence)"
@@ -64,22 +63,19 @@ def conversations(topic: str) -> Iterator[list[str]]:
             yield sentences
 
 
-def topics_run(out: Path, registry: Registry, plugins: Plugins, console: Console) -> Run:
+def topics_recipe() -> Recipe:
     """What questions are about: a head on MiniLM's own weights, frozen."""
-    from zoo_core import engine
     from zoo_core.places import cache_folder
     from zoo_core.recipe import Recipe
 
     table = write_topics(cache_folder() / "demo" / "topics.csv", TOPICS)
-    recipe = Recipe(data=str(table), backbone=BACKBONE, head="linear:solver=lbfgs")
-    return engine.finetune(recipe, registry, plugins, out, console=console, force=True)
+    return Recipe(data=str(table), backbone=BACKBONE, head="linear:solver=lbfgs")
 
 
-def chat_run(out: Path, registry: Registry, plugins: Plugins, console: Console) -> Run:
+def chat_prepared(plugins: Plugins) -> tuple[Recipe, Backbone]:
     """A chat model from a tiny GPT-2 whose weights and words begin here, on the corpus's conversations."""
     import torch
 
-    from zoo_core import engine
     from zoo_core.places import cache_folder
     from zoo_core.recipe import Recipe
     from zoo_core.weights import load_backbone
@@ -102,7 +98,7 @@ def chat_run(out: Path, registry: Registry, plugins: Plugins, console: Console) 
     recipe = Recipe(
         data=str(data), backbone=card.name, weights="none", freeze="scratch", head="causal-lm", epochs=EPOCHS, lr=5e-3
     )
-    return engine.finetune(recipe, registry, plugins, out, backbone=body, console=console, force=True)
+    return recipe, body
 
 
 def write_chats(path: Path, topics: tuple[str, ...]) -> Path:

@@ -68,15 +68,18 @@ def images(out: Path, freeze: str, as_json: bool, console: Console) -> None:
 
 def text(out: Path, freeze: str, as_json: bool, console: Console) -> None:
     """Topics of questions, then a chat model."""
-    from zoo_core import demo_texts
+    from zoo_core import demo_texts, engine
     from zoo_core.cli.figures import print_run
 
     plugins = installed()
     console.say(f"Texts     {demo_texts.LICENCE}")
-    topics = demo_texts.topics_run(out.with_name(f"{out.name}-topics"), registry(plugins), plugins, console)
+    topics_out, chat_out = (out.with_name(f"{out.name}-{part}") for part in ("topics", "chat"))
+    recipe = demo_texts.topics_recipe()
+    topics = engine.finetune(recipe, registry(plugins), plugins, topics_out, console=console, force=True)
     samples = _examples(topics.path / "predictions.csv")
     console.say("\nA chat model: a tiny GPT-2 that begins with random weights and knows nothing but this corpus")
-    chat = demo_texts.chat_run(out.with_name(f"{out.name}-chat"), registry(plugins), plugins, console)
+    recipe, body = demo_texts.chat_prepared(plugins)
+    chat = engine.finetune(recipe, registry(plugins), plugins, chat_out, backbone=body, console=console, force=True)
     if as_json:
         emit({"topics": topics.summary | {"examples": samples}, "chat": chat.summary})
         return
@@ -93,12 +96,13 @@ def text(out: Path, freeze: str, as_json: bool, console: Console) -> None:
 
 def audio(out: Path, freeze: str, as_json: bool, console: Console) -> None:
     """Made sounds."""
-    from zoo_core import demo_sounds
+    from zoo_core import demo_sounds, engine
     from zoo_core.cli.figures import print_run
 
     plugins = installed()
     console.say("Sounds    made on the spot; weights random, the tower tiny: it shows the way, not how good CLAP is")
-    run = demo_sounds.run(out, registry(plugins), plugins, console)
+    recipe, body = demo_sounds.prepared(plugins)
+    run = engine.finetune(recipe, registry(plugins), plugins, out, backbone=body, console=console, force=True)
     samples = _examples(run.path / "predictions.csv")
     if as_json:
         emit(run.summary | {"examples": samples})
