@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from zoo_core import answered, manifests, model_card
+from zoo_core import answered, manifests, model_card, tensors
 from zoo_core.console import Console
 from zoo_core.errors import ExportFailed, NotExportable, ZooError
 from zoo_core.files import sha256_file, write_json, write_text
@@ -108,14 +108,12 @@ def _losses(folder: Path, stored: dict[str, Tensor]) -> Tensor:
 
 def _store_samples(run: Run, path: Path) -> None:
     """Some conversations of the test side with what the run gives for them; numbers at random where none is there."""
-    from safetensors.torch import save_file
-
     predictor, reader = run._predictor, run._predictor.model.backbone.reader
     raw: Any = reader.stack([reader.read(file, "") for file in _test_files(run)] or [_noise(reader)])
     with torch.inference_mode():
         answers = predictor.probabilities(reader.to_input(raw, torch.device("cpu")))
     ids, mask, wanted = raw
-    save_file({"ids": ids, "mask": mask, "wanted": wanted, "answers": answers.float().contiguous()}, path)
+    tensors.write(path, {"ids": ids, "mask": mask, "wanted": wanted, "answers": answers.float().contiguous()})
 
 
 def _test_files(run: Run) -> list[str]:

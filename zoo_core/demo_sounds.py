@@ -13,6 +13,7 @@ import numpy as np
 
 from zoo_core.card import AudioInput, Card
 from zoo_core.errors import MissingExtra
+from zoo_core.files import make_folder
 
 if TYPE_CHECKING:
     from zoo_core.backbone import Backbone
@@ -70,7 +71,7 @@ def write_sounds(folder: Path) -> Path:
         raise MissingExtra("soundfile is not installed. Type: pip install zoo-audio") from error
     rng = np.random.default_rng(0)
     for kind in KINDS:
-        (folder / kind).mkdir(parents=True, exist_ok=True)
+        make_folder(folder / kind)
         for i in range(EACH):
             soundfile.write(folder / kind / f"{i:02d}.wav", made(kind, rng), RATE)
     return folder
