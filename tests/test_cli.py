@@ -63,7 +63,7 @@ def test_help(zoo, command):
 def test_the_table_of_commands(zoo):
     """`zoo --help` lists every command with its help, `zoo --version` the version."""
     text = zoo("--help").out
-    assert all(name in text for name in COMMANDS)
+    assert all(f"\n  {name} " in text for name in COMMANDS if name != "ls")  # which is short for list
     assert zoo("--version").out.startswith("zoo, version ")
 
 

@@ -105,7 +105,7 @@ def test_columns_that_do_not_tell(columns, asked, message):
 @pytest.mark.parametrize("text", ["path", "path=", "=x", "paths=x", "path=a,,label=b", ","])
 def test_columns_that_cannot_be_read(text):
     """`--columns` is NOUN=NAME, with the nouns we read."""
-    with pytest.raises(BadOption, match=r"expected path\|text\|label\|split\|group=NAME, such as path=file"):
+    with pytest.raises(BadOption, match=r"expected path\|text\|messages\|label\|split\|group=NAME, such as path=file"):
         parse_columns(text)
 
 
