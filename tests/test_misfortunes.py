@@ -35,10 +35,11 @@ def disk(tmp_path):
     subprocess.run(["umount", "-l", place], check=True)
 
 
-def test_the_cache_does_not_fit_the_disk(make, disk, monkeypatch):
+def test_the_cache_does_not_fit_the_disk(make, photos, disk, monkeypatch):
     """Without space for the cache: an error with the path, needed and free bytes, nothing half; later it goes on."""
     place, change = disk
     monkeypatch.setenv("ZOO_CACHE", str(place / "cache"))
+    data.scan(photos)
     change("size=64k")
     with pytest.raises(
         DiskFull, match=r"/disk/cache/.* cannot be written: No space left.*needs [\d,]+ bytes; [\d,]+ bytes"
@@ -109,6 +110,7 @@ def before(monkeypatch, place, name, act):
 def test_a_file_vanishes_before_it_is_computed(make, photos, monkeypatch):
     """A file that is gone since the scan is named; all others are computed and kept."""
     lost = photos / "red" / "03.png"
+    data.scan(photos)  # new images would be computed while they are read
     with monkeypatch.context() as patch:
         before(patch, engine, "kept_at", lambda: lost.rename("away.png"))
         with pytest.raises(ExampleLost, match=r"1 files could be read .*red/03\.png: .*put them back"):
@@ -127,6 +129,7 @@ def test_a_file_changes_before_it_is_computed(make, photos, monkeypatch):
     """A file that was replaced since the scan is not taken for what it was: and not kept under its name."""
     lost = photos / "red" / "03.png"
     shutil.copy(lost, "old.png")
+    data.scan(photos)
     with monkeypatch.context() as patch:
         before(patch, engine, "kept_at", lambda: Image.new("RGB", (40, 36), "blue").save(lost))
         with pytest.raises(ExampleLost, match=r"red/03\.png: its content has changed since the run began"):
