@@ -25,6 +25,7 @@ import resource
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,7 @@ def check(name: str, known: dict[str, Any], memory: float) -> dict[str, Any]:
         row["crossing"] = equal_at_every_cut(backbone)
         row["training"] = equal_in_training(backbone)
         row["frozen"] = stands_still(backbone, memory)
+        row["with"] = versions()
     except Skip as skip:
         found = "stages" in known
         row = {**known, "kept": str(skip)} if found else {**row, "skipped": str(skip), "reason": str(skip)}
@@ -127,6 +129,14 @@ def check(name: str, known: dict[str, Any], memory: float) -> dict[str, Any]:
         flush=True,
     )
     return row
+
+
+def versions() -> str:
+    """What a row was checked with."""
+    import open_clip
+    import timm
+
+    return f"torch {torch.__version__.partition('+')[0]}, timm {timm.__version__}, open_clip {open_clip.__version__}"
 
 
 def give_back() -> None:
@@ -308,6 +318,8 @@ def summary(rows: dict[str, dict[str, Any]]) -> str:
     other = [name for name, row in good.items() if not row["training"]]
     if other:
         lines.append(f"  in training mode other random numbers than upstream: {', '.join(other)}")
+    told = Counter(row.get("with", "versions that nobody noted") for row in good.values())
+    lines += [f"  {count} of them with {what}" for what, count in told.most_common()]
     kept = [name for name, row in good.items() if "kept" in row]
     if kept:
         lines.append(f"  too large for this run's memory, as an earlier one with more found them: {', '.join(kept)}")

@@ -222,7 +222,7 @@ class Trainer:
                 f"{self.body.card.name} is its table of words. Give --freeze last:1, lora or full."
             )
         self.beginning(head)
-        if self.start_old:
+        if self.start_old and not self.builder.begins:  # class names say what old and new classes are
             self.start_old(head)
         head.to(self.where)
         self.first_head = {f"head.{name}": t.detach().clone() for name, t in head.state_dict().items()}

@@ -104,6 +104,22 @@ def test_training_starts_there(clip, photos):
         zoo.finetune(photos, freeze="last:1", epochs=0, out="no", **fields)
 
 
+def test_names_of_an_old_task(clip, photos, tmp_path):
+    """Beside an old task the classifier begins with the names of old and new classes, and both choose the mixture."""
+    zoo.registry().register("mine/clip", folder=clip)
+    for name in ("k_r", "k_g"):
+        (tmp_path / "old").mkdir(exist_ok=True)
+        (tmp_path / photos / name).rename(tmp_path / "old" / name)
+    fields = {"backbone": "mine/clip", "head": "zero-shot:names=names.txt", "device": "cpu", "old": "old"}
+    run = zoo.finetune(photos, freeze="last:1", epochs=1, wise_ft=True, out="run", **fields)
+    old, found = run.summary["old"], run.summary["wise_ft"]
+    assert (old["labels"], old["head"]) == ("extend", "")
+    assert run.summary["head_note"].startswith("begins with 4 classes")
+    assert len(found["old"]) == len(found["new"]) == 11
+    assert found["old"][0] > 0.8
+    assert old["after"] > 0.6
+
+
 def test_few_shots_vote(clip, photos):
     """Tip-Adapter answers from class names and a few kept examples, solved at once; each fold begins with the names."""
     zoo.registry().register("mine/clip", folder=clip)
