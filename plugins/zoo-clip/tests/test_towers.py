@@ -233,3 +233,34 @@ def test_a_tokenizer_that_lost_its_half(folders, tmp_path):
     zoo.registry().register("mine/clip/text", folder=tmp_path)
     with pytest.raises(WeightsMissing, match=r"no tokenizer_config\.json lies beside it\. Type: zoo pull"):
         zoo.load_backbone("mine/clip/text").reader.encode(TEXTS)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"trust_remote_code": True}, {"reduction_mask": "syntax"}, {"clean": "odd"}, {"strip_sep_token": "yes"}, [1]],
+)
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_a_configuration_switches_nothing_on(folders, tmp_path, kind, options):
+    """Of a tokenizer's options only those that open_clip's models have are handed on: none runs code or fetches."""
+    for file in folders[kind].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    about = json.loads((tmp_path / "open_clip_config.json").read_text())
+    about["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = options
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(about))
+    zoo.registry().register("mine/odd/text", folder=tmp_path)
+    with pytest.raises(BadCard, match=r"its configuration has tokenizer_kwargs .* alone, as open_clip's own models"):
+        zoo.load_backbone("mine/odd/text")
+
+
+def test_a_tokenizers_own_code(folders, tmp_path):
+    """A tokenizer whose class is code beside it is refused in one sentence, and the code is not run."""
+    for file in folders["siglip"].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    about = {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(about))
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    zoo.registry().register("mine/odd/text", folder=tmp_path)
+    body = zoo.load_backbone("mine/odd/text")
+    with pytest.raises(WeightsMismatch, match=r"is no tokenizer that open_clip reads for mine/odd/text"):
+        body.reader.encode(TEXTS)
+    assert not (tmp_path / "ran").exists()

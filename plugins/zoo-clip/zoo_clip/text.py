@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo_clip.tokens import Tokens
+from zoo_clip.tokens import Tokens, plain_options
 from zoo_core import Backbone, Card, OpenClipProvider, Stage, WeightsMismatch, trace_stages, weights
 
 _EARLY = ("token_embedding", "positional_embedding", "cls_emb", "attn_mask")
@@ -27,6 +27,7 @@ def load(card: Card, found: Any) -> Backbone:
         NotAChain: the tower cannot be cut into stages; says why.
     """
     config = OpenClipProvider.config(card)
+    plain_options(config["text_cfg"], card.name)
     source = weights.tokenizer_of(card, found.source if found else None)
     tower = text_tower(config, card, source)
     if found is not None:

@@ -13,7 +13,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from zoo_core import BadOption, Source, TextInput, WeightsMissing, texts, weights
+from zoo_core import BadCard, BadOption, Source, TextInput, WeightsMismatch, WeightsMissing, texts, weights
+
+_CLEAN = ("canonicalize", "lower", "whitespace")
+_OPTIONS: dict[str, tuple[Any, ...]] = {"clean": _CLEAN, "strip_sep_token": (True, False)}
+_OWN_OPTIONS: dict[str, tuple[Any, ...]] = {"clean": _CLEAN, "additional_special_tokens": ()}
+"""Options of transformers' tokenizers and of open_clip's own that are handed on, with their values; () for words."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +107,20 @@ class Tokens:
 
     @property
     def _tokenizer(self) -> Any:
-        options = self.about_text.get("tokenizer_kwargs") or {}
+        options = plain_options(self.about_text, self.card)
         mode = self.about_text.get("tokenizer_mode")
         if self.several_files and not self.file.with_name("tokenizer_config.json").is_file():
             raise WeightsMissing(
                 f"the tokenizer of {self.card} is more than {self.file}: no tokenizer_config.json lies beside it. "
                 f"Type: zoo pull {self.card}, or put both into one folder."
             )
-        return _made(self.file, self.spec.length, mode, json.dumps(options, sort_keys=True))
+        try:
+            return _made(self.file, self.spec.length, mode, json.dumps(options, sort_keys=True))
+        except (AttributeError, KeyError, OSError, TypeError, UnicodeDecodeError, ValueError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise WeightsMismatch(
+                f"{self.file} is no tokenizer that open_clip reads for {self.card}: {reason}"
+            ) from error
 
 
 @cache
@@ -120,8 +131,36 @@ def _made(path: Path, length: int, mode: str | None, options: str) -> Any:
     if path.suffix != ".json":
         return SimpleTokenizer(str(path), context_length=length, **json.loads(options))
     return HFTokenizer(
-        str(path.parent), context_length=length, tokenizer_mode=mode, local_files_only=True, **json.loads(options)
+        str(path.parent),
+        context_length=length,
+        tokenizer_mode=mode,
+        local_files_only=True,
+        trust_remote_code=False,
+        **json.loads(options),
     )
+
+
+def plain_options(about: Mapping[str, Any], card: str) -> dict[str, Any]:
+    """What a configuration says of its tokenizer; a stranger may have written it.
+
+    Raises:
+        BadCard: it says more than how texts are cleaned and which tokens are special: nothing else is handed on.
+    """
+    found = about.get("tokenizer_kwargs") or {}
+    known = _OWN_OPTIONS if not about.get("hf_tokenizer_name") else _OPTIONS
+    plain = isinstance(found, dict) and all(
+        key in known and (value in known[key] if known[key] else _strings(value)) for key, value in found.items()
+    )
+    if not plain:
+        raise BadCard(
+            f"{card}: its configuration has tokenizer_kwargs {json.dumps(found, default=str)[:200]}; "
+            f"expected {', '.join(known)} alone, as open_clip's own models have them."
+        )
+    return found
+
+
+def _strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, str) for part in value)
 
 
 @cache
