@@ -77,14 +77,16 @@ def main() -> None:
             return model.get_classifier()(x)
         return model.forward_head(model.bn2(model.conv_head(model.blocks[after:](x))))
 
+    weights = {k: v for k, v in load_file(options.weights).items() if not k.startswith("classifier.")}
+    model.load_state_dict(weights, strict=False)
+    model.to(device).eval().requires_grad_(False)
     if options.remember:
         train, test = (remembered(frozen, side, batch, options.workers) for side in (train, test))
     found = []
     for seed in range(options.seeds):
         torch.manual_seed(seed)
-        weights = {k: v for k, v in load_file(options.weights).items() if not k.startswith("classifier.")}
         model.load_state_dict(weights, strict=False)
-        model.to(device).eval().requires_grad_(False)
+        model.requires_grad_(False)
         head = model.get_classifier()
         torch.nn.init.normal_(head.weight, std=0.01), torch.nn.init.zeros_(head.bias)  # as every runner here starts
         for module in [head, *[model.conv_head, model.bn2][: trained[0]], *model.blocks[after:]]:
