@@ -14,7 +14,6 @@ from zoo_core.cli.common import as_json, complete_names, each, emit, installed, 
 from zoo_core.errors import ZooError, printable
 from zoo_core.filtering import FACETS, MODALITY, SIZE, Wanted, is_closed, wanted
 from zoo_core.layers import Registry
-from zoo_core.lineage import tasks_of
 
 if TYPE_CHECKING:
     from zoo_core.card import Card
@@ -88,6 +87,8 @@ def show_command(name: str, stages: bool, registry_file: Path | None, as_json: b
       zoo show cnn/tf_efficientnet_lite0.in1k
       zoo show cnn/resnet18.a1_in1k --stages
     """
+    from zoo_core.lineage import tasks_of
+
     plugins = installed(core=False)
     cards = registry(plugins, registry_file)
     card = cards.get(name)
