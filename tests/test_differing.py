@@ -13,7 +13,9 @@ from zoo_core.report import command
 
 
 def rewrite(run, change):
-    """Change rows of a run's answers: what another training would have written."""
+    """Change rows of a run's answers: what another training would have written. Its digests go."""
+    (run.path / "COMMIT").unlink(missing_ok=True)
+    vars(run).pop("_committed", None)
     path = run.path / "predictions.csv"
     with open(path, newline="") as file:
         heading, *rows = list(csv.reader(file))
