@@ -8,7 +8,7 @@ PEERS := .venv-bench
 SITE := import sysconfig; print(sysconfig.get_path('purelib'))
 FOLDERS := $(patsubst %/pyproject.toml,%,$(PLUGINS))
 
-.PHONY: demo test soak fuzz lint install index families science forgetting docs bench bench-quick clean
+.PHONY: demo test soak fuzz attacks lint install index families science forgetting docs bench bench-quick clean
 
 demo: install  ## fine-tune on real images with real weights
 	$(BIN)/zoo demo
@@ -23,6 +23,10 @@ soak: install  ## kill 200 runs at random, go on from every checkpoint of every 
 
 fuzz: install  ## 10,000 random registry and card files (minutes)
 	$(BIN)/python tests/attacks/fuzz.py
+
+attacks: install  ## every hostile input against every command (minutes)
+	$(BIN)/python -m pytest tests/test_attacks.py -k registry
+	$(BIN)/python tests/attacks/beyond.py
 
 lint: install  ## style and types
 	$(BIN)/ruff check .

@@ -187,7 +187,8 @@ def shallower(backbone: Backbone, depth: int, folder: Path, numbers: Numbers, vi
     found = []
     for place in (folder / "activations").glob("*"):
         about = upkeep.about(place) or {}
-        if about.get("architecture") == backbone.card.architecture and about["kind"] == "boundary":
+        same = about.get("architecture") == backbone.card.architecture and about.get("kind") == "boundary"
+        if same and isinstance(about.get("depth"), int):
             found.append(about["depth"])
     depths = sorted({d for d in found if d < depth}, reverse=True) if numbers.precision == "fp32" else []
     shelves = [(d, shelf_of(backbone, "boundary", d, folder, Numbers(), views)) for d in depths]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zoo_core import run_files
 from zoo_core.errors import RunDamaged
 
 if TYPE_CHECKING:
@@ -24,12 +25,15 @@ class Answered:
         truth: labels as the data spell them.
         predicted: answers, spelled in the same way.
         shares: probability of each class [N, classes]; the number itself [N, 1] where there are no classes.
+        digests: of the examples' content. A file that a path names is only shown if it is the one that was tested: it
+            may have changed, and a run of somebody else's may name any file of yours.
     """
 
     paths: Sequence[str]
     truth: Sequence[str]
     predicted: Sequence[str]
     shares: np.ndarray
+    digests: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -52,4 +56,11 @@ def read(run: Run) -> Answered:
     except (OSError, ValueError, csv.Error) as error:
         raise RunDamaged(f"{path} cannot be read: {error}. Train it again: zoo finetune --recipe RECIPE") from error
     paths, truth, predicted = ([row[i] for row in rows] for i in range(3))
-    return Answered(paths, truth, predicted, np.array(numbers, dtype=np.float64).reshape(len(rows), width or 1))
+    shares = np.array(numbers, dtype=np.float64).reshape(len(rows), width or 1)
+    return Answered(paths, truth, predicted, shares, _digests(run, len(rows)))
+
+
+def _digests(run: Run, count: int) -> list[str]:
+    """As `audit.json` lists them; nothing is then recognised where it does not."""
+    found = run_files.read(run.file("audit.json")).get("tested")
+    return [str(digest) for digest in found] if isinstance(found, list) and len(found) == count else [""] * count

@@ -30,6 +30,10 @@ class Numbers:
     precision: Literal["fp32", "bf16"] = "fp32"
     stored: Number = "fp32"
 
+    def __post_init__(self) -> None:
+        if self.precision not in ("fp32", "bf16") or self.stored not in DTYPES:  # read back from a run's plan
+            raise ValueError(f"no such numbers: {self.precision!r}, kept as {self.stored!r}")
+
     @classmethod
     def of(cls, recipe: Recipe) -> Numbers:
         """What a recipe asks for; `auto` rounds where what is kept is rounded alike."""

@@ -14,6 +14,7 @@ from zoo_core import data, decoding, likeness
 from zoo_core.console import Console
 from zoo_core.decoding import POLICY, Facts
 from zoo_core.manifests import Row
+from zoo_core.places import expanded
 from zoo_core.types import ONE_LABEL, Task
 
 _FEW, _MOST = 10, 0.9  # examples of a class; share of the largest class
@@ -43,7 +44,7 @@ def audit(
     Raises:
         NoData, BadManifest: as for `data.scan`.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     seen = data.look_at(path, columns, console)
     task = data.split(path, seen, test_share, val_share)
     with ThreadPoolExecutor(os.cpu_count()) as pool:

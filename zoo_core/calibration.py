@@ -44,7 +44,10 @@ class Calibration:
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Calibration:
         """From a run's plan."""
-        return cls(stored["temperature"], tuple(stored["thresholds"]), stored["why"])
+        temperature, thresholds = float(stored["temperature"]), tuple(map(float, stored["thresholds"]))
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature {temperature}")
+        return cls(temperature, thresholds, str(stored["why"]))
 
 
 def calibrate(target: Any, answers: Tensor, labels: Tensor) -> Calibration:

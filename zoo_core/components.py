@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from zoo_core.errors import BadOption, UnknownStrategy, near
+from zoo_core.errors import BadOption, UnknownStrategy, near, shown
 from zoo_core.plugins import Plugins
 
 
@@ -27,12 +27,13 @@ def build(plugins: Plugins, kind: str, spec: Any) -> Any:
         key, equals, text = option.partition("=")
         if not equals:
             if i or not fields:
-                raise UnknownStrategy(f"{kind} {spec!r}: got {option!r}, expected field=value. {_usage(name, cls)}")
+                raise UnknownStrategy(
+                    f"{kind} {shown(spec)}: got {shown(option)}, expected field=value. {_usage(name, cls)}"
+                )
             key, text = fields[0].name, option
         if key not in {f.name for f in fields}:
-            raise UnknownStrategy(
-                f"{kind} {name!r} has no field {key!r}. {near(key, [f.name for f in fields])} {_usage(name, cls)}"
-            )
+            hint = near(key[:100], [f.name for f in fields])
+            raise UnknownStrategy(f"{kind} {name!r} has no field {shown(key)}. {hint} {_usage(name, cls)}")
         values[key] = convert(text, hints[key], f"{name}:{key}")
     try:
         return cls(**values)
@@ -71,7 +72,7 @@ def convert(text: str, kind: Any, where: str) -> Any:
         return kind(text)
     except (ValueError, KeyError):
         expected = " or ".join(map(str, args)) if origin is Literal else getattr(kind, "__name__", str(kind))
-        raise BadOption(f"{where}: got {text!r}, expected {expected}.") from None
+        raise BadOption(f"{where}: got {shown(text)}, expected {expected}.") from None
 
 
 def options(cls: type) -> list[dict[str, Any]]:

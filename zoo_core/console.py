@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from zoo_core.errors import printable
+
 Advance = Callable[..., None]
 """Called with the number of steps done and, where there is one, a note on how it goes."""
 
@@ -33,7 +35,7 @@ class Terminal(Console):
 
     def say(self, line: str) -> None:
         if not self.quiet:
-            print(line, file=sys.stderr, flush=True)
+            print("\n".join(map(printable, line.split("\n"))), file=sys.stderr, flush=True)
 
     @contextmanager
     def track(self, label: str, total: int) -> Iterator[Advance]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,13 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from zoo_core import labels, manifests, shards
+from zoo_core import decoding, labels, manifests, shards
 from zoo_core.console import Console
-from zoo_core.errors import BadExample, BadOption, NoData, TooFewExamples
-from zoo_core.files import publish_object, put_aside, sha256_file
+from zoo_core.errors import BadExample, BadJson, BadOption, NoData, TooFewExamples, shown
+from zoo_core.files import check_plain, publish_object, put_aside, read_json, sha256_file
 from zoo_core.manifests import SIDES, Listing, Row
 from zoo_core.modalities import CHAT, IMAGE, Modality
-from zoo_core.places import cache_folder
+from zoo_core.places import cache_folder, expanded
 from zoo_core.splits import SPLITS as SPLITS
 from zoo_core.splits import split_by_content
 from zoo_core.types import ONE_LABEL, Example, Kind, Split, Task
@@ -27,6 +28,9 @@ from zoo_core.types import ONE_LABEL, Example, Kind, Split, Task
 KINDS = (
     "a folder of class folders, a table (CSV, TSV, JSONL or Parquet with path,label), tar shards, or a saved dataset"
 )
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_LOOK = re.compile(r"(|=[0-9a-f]+|[A-Za-z0-9+/]{216})")  # none, of a text, of an image
 
 
 class Ahead(Protocol):
@@ -114,7 +118,7 @@ def scan(
     Raises:
         NoData, BadManifest, TooFewExamples, BadExample: each names the file and what to do.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
 
     def listed(seen: Seen) -> None:
         if ahead:
@@ -157,7 +161,10 @@ def look_at(
     Raises:
         NoData, BadManifest: nothing is there, or a table or shard cannot be read.
     """
-    listing = _listing(path, columns, modality)
+    try:
+        listing = _listing(path, columns, modality)
+    except OSError as error:  # no permission, too long a name
+        raise NoData(f"{shown(str(path))} cannot be read: {error.strerror or error}; expected {KINDS}.") from error
     kind, notes = labels.choose_kind(
         [row.label for row in listing.rows], "next-token" if modality is CHAT else task, listing.label_column
     )
@@ -310,6 +317,10 @@ def _look(
     def one(row: Row) -> tuple[Row, tuple[str, str] | None, str]:
         try:
             row.path.encode()  # a name that is no UTF-8 cannot be written into a run
+            size = check_plain(Path(row.path))
+            if not 0 < size <= decoding.MAX_BYTES:  # devices say that they are empty, and never end
+                too_large = f"{size} bytes, more than {decoding.MAX_BYTES}"
+                return row, None, too_large if size else f"not a readable {modality.name}: empty file"
             sha = shas.get(row.path) or sha256_file(Path(row.path))
             if sha in notes:
                 return row, notes[sha], sha
@@ -350,7 +361,8 @@ def _ahead(
     def sha_of(row: Row) -> str:
         try:
             row.path.encode()
-            return sha256_file(Path(row.path))
+            readable = 0 < check_plain(Path(row.path)) <= decoding.MAX_BYTES
+            return sha256_file(Path(row.path)) if readable else ""
         except (OSError, ValueError):
             return ""
 
@@ -382,11 +394,21 @@ def _notes(folder: Path) -> dict[str, tuple[str, str]]:
     notes: dict[str, tuple[str, str]] = {}
     for file in folder.glob("*.json"):
         with suppress(OSError):  # pruned, or put aside by another process
-            if sha256_file(file) == file.stem:
-                notes |= {sha: (content, look) for sha, (content, look) in json.loads(file.read_text()).items()}
-            else:
+            found = _noted(file) if sha256_file(file) == file.stem else None
+            if found is None:
                 put_aside(file)
+            notes |= found or {}
     return notes
+
+
+def _noted(file: Path) -> dict[str, tuple[str, str]] | None:
+    """What one scan saw; None for what no scan wrote."""
+    try:
+        found = {sha: (content, look) for sha, (content, look) in read_json(file).items()}
+    except (BadJson, ValueError, TypeError, AttributeError):
+        return None
+    whole = all(_DIGEST.fullmatch(str(content)) and _LOOK.fullmatch(str(look)) for content, look in found.values())
+    return found if whole else None
 
 
 def _plain(name: str) -> str:

@@ -18,6 +18,7 @@ import PIL
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from zoo_core.errors import BadImage
+from zoo_core.files import check_plain
 
 DECODER = f"pillow-{PIL.__version__}-2"
 """Pillow's version, and that of the decode policy below; part of every cache key."""
@@ -25,6 +26,8 @@ DECODER = f"pillow-{PIL.__version__}-2"
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 512 << 20
+"""Of a file; a larger one is no image that can have so few pixels."""
 
 POLICY = {
     "8-bit gray": "kept as one channel, repeated for a backbone that takes colour",
@@ -107,6 +110,11 @@ def content_digest(image: Image.Image) -> str:
 def _opened(path: str | Path) -> Iterator[Image.Image]:
     """An image opened but not decoded; whatever goes wrong with it is a `BadImage`."""
     try:
+        size = check_plain(Path(path))  # a pipe or a device may never end; some of them say that they are empty
+        if not size:
+            raise BadImage("not a readable image: empty file")
+        if size > MAX_BYTES:
+            raise BadImage(f"{size} bytes, more than {MAX_BYTES}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:
@@ -203,4 +211,4 @@ def _first_bytes(path: str | Path) -> str:
             start = file.read(8)
     except OSError as error:
         return str(error)
-    return "empty file" if not start else f"starts with {start!r}"
+    return f"starts with {start!r}"

@@ -45,6 +45,7 @@ from zoo_core.recipe import Recipe
 from zoo_core.regimes import thinned
 from zoo_core.reopened import verify
 from zoo_core.repeats import joined
+from zoo_core.run_files import reading
 from zoo_core.runs import REPORT, Run, RunWriter, fingerprints
 from zoo_core.targets import Target
 from zoo_core.trainer import Kept, Trainer, kept_at
@@ -216,7 +217,7 @@ def finetune(
     if unfinished.settle():
         return Run(out, plugins)
     progress = unfinished.progress
-    with RunWriter(unfinished) as writer:
+    with RunWriter(unfinished) as writer, reading(unfinished.folder, lambda: progress.resumed):
         if progress.resumed:
             console.say(f"Resumed   {unfinished.folder}")
         preview = prepare(recipe, registry, plugins, console, backbone, progress, clock, ahead=True)

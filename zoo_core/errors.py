@@ -221,7 +221,10 @@ def shown(value: object) -> str:
 
     short = reprlib.Repr()
     short.maxstring = short.maxother = 100
-    return short.repr(value)
+    try:
+        return short.repr(value)
+    except ValueError:  # an integer of over 4,300 digits
+        return f"an endless {type(value).__name__}"
 
 
 def printable(text: str) -> str:

@@ -84,7 +84,7 @@ def write_safetensors(run: Run, module: Deployed, folder: Path) -> None:
     tensors |= {f"head.{n}": t.clone() for n, t in module.head.state_dict().items()}
     write(folder / "model.safetensors", tensors)
     write_json(folder / "card.json", {"name": run.card.name, "card": run.card.to_json()})
-    plan = read_json(run.file("plan.json"))
+    plan = run.plan
     kept = ("head", "head_dim", "depth", "calibration", "reader")
     write_json(
         folder / "plan.json", {name: plan[name] for name in kept} | {"target": read_json(run.file("labels.json"))}

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo_core import answered, chat_export, model_card
+from zoo_core import answered, chat_export, model_card, run_files
 from zoo_core.console import Console
-from zoo_core.errors import ExportFailed, FolderExists, NotExportable, UsageError, ZooError, near
+from zoo_core.errors import ExportFailed, FolderExists, NotExportable, UsageError, ZooError, near, shown
 from zoo_core.export_formats import FORMS, Answer
 from zoo_core.files import publishing_folder, read_json, sha256_file, write_json, write_text
 from zoo_core.sealed import is_sealed, seal
@@ -75,7 +75,7 @@ def export(run: Run, to: str, out: Path, console: Console | None = None, force: 
     if out.exists() and not (force and (out / MANIFEST).is_file()):
         raise FolderExists(f"{out} is already there. Give another --out, or replace an export with --force.")
     fill = chat_export.fill if run.modality.name == "chat" else _fill
-    with publishing_folder(out) as part:
+    with run_files.reading(run.path), publishing_folder(out) as part:
         return fill(run, to, part, console)
 
 
@@ -85,11 +85,17 @@ def verify(folder: Path) -> Compared:
     Raises:
         ExportFailed: a file has changed, or the answers differ.
     """
-    manifest = checked(folder)
-    if manifest.get("task") == "next-token":
-        return chat_export.on_samples(folder, folder / SAMPLES, manifest["tolerance"])
-    answer = FORMS[manifest["to"]].load(folder)
-    return _on_samples(folder, answer, manifest["scale"], manifest["tolerance"])
+    try:
+        manifest = checked(folder)
+        if manifest.get("task") == "next-token":
+            return chat_export.on_samples(folder, folder / SAMPLES, manifest["tolerance"])
+        answer = FORMS[manifest["to"]].load(folder)
+        return _on_samples(folder, answer, manifest["scale"], manifest["tolerance"])
+    except ZooError:
+        raise
+    except Exception as error:  # whatever another library says of files that are not its own
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ExportFailed(f"{folder} cannot be opened again ({reason}). Export it again.") from error
 
 
 def checked(folder: Path) -> dict[str, Any]:
@@ -97,10 +103,12 @@ def checked(folder: Path) -> dict[str, Any]:
     manifest = read_json(folder / MANIFEST)
     if not is_sealed(manifest):
         raise ExportFailed(f"{folder / MANIFEST} is not what zoo export wrote. Export it again.")
-    for name, expected in manifest["files"].items():
-        found = sha256_file(folder / name) if (folder / name).is_file() else "nothing"
+    inside = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
+    for name, expected in manifest["files"].items():  # names are looked up, not joined
+        found = sha256_file(inside[name]) if name in inside else "nothing"
         if found != expected:
-            raise ExportFailed(f"{folder / name} has sha256 {found}, but {MANIFEST} says {expected}. Export it again.")
+            said = f"{MANIFEST} says {shown(expected)}"
+            raise ExportFailed(f"{folder}: {shown(name)} has sha256 {found}, but {said}. Export it again.")
     return dict(manifest)
 
 
@@ -118,7 +126,7 @@ def _fill(run: Run, to: str, folder: Path, console: Console) -> Compared:
     write_json(folder / "preprocessing.json", asdict(run.card.input))
     test = answered.read(run)
     files = [(i, Path(path)) for i, path in enumerate(test.paths)]
-    _store_samples(run, module, folder, files)
+    _store_samples(run, test, module, folder, files)
     console.say(f"Writing   {to}")
     FORMS[to].write(run, module, folder)
     answer = FORMS[to].load(folder)
@@ -133,7 +141,9 @@ def _fill(run: Run, to: str, folder: Path, console: Console) -> Compared:
     return compared
 
 
-def _store_samples(run: Run, module: Any, folder: Path, files: Sequence[tuple[int, Path]]) -> None:
+def _store_samples(
+    run: Run, test: answered.Answered, module: Any, folder: Path, files: Sequence[tuple[int, Path]]
+) -> None:
     """Pixels of some test images, and the run's answers for them; noise where no image is there any more."""
     import torch
 
@@ -141,7 +151,7 @@ def _store_samples(run: Run, module: Any, folder: Path, files: Sequence[tuple[in
 
     there = [(i, file) for i, file in files if file.is_file()]
     some = there[:: max(1, len(there) // _KEPT)][:_KEPT]
-    found = [pixels for _, batch in _pixels(run, some) for pixels in batch]
+    found = [pixels for _, batch in _pixels(run, test, some) for pixels in batch]
     noise = torch.randint(0, 256, (_KEPT, *run.card.input.size), generator=torch.Generator().manual_seed(0))
     pixels = torch.from_numpy(np.stack(found)) if found else noise.to(torch.uint8)
     with torch.no_grad():
@@ -181,7 +191,7 @@ def _on_test_side(
     same, worst, count = 0, 0.0, 0
     cuts = run.calibration.thresholds if run.target.kind == "multi-label" else ()
     with console.track("Comparing on the test side", len(there)) as advance:
-        for rows, batch in _pixels(run, there):
+        for rows, batch in _pixels(run, test, there):
             found = answer(batch)
             for i, row in zip(rows, found, strict=True):
                 gap = float(abs(row - test.shares[i]).max()) / scale
@@ -192,8 +202,10 @@ def _on_test_side(
     return Compared(compared.samples, compared.worst, count, same, worst)
 
 
-def _pixels(run: Run, files: Sequence[tuple[int, Path]]) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Images as they enter an export, uint8 [N, C, H, W]; those that cannot be read are left out."""
+def _pixels(
+    run: Run, test: answered.Answered, files: Sequence[tuple[int, Path]]
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Images as they enter an export, uint8 [N, C, H, W]; those that cannot be read, or are others, are left out."""
     from zoo_core import images
 
     channels = run.card.input.size[0]
@@ -201,9 +213,12 @@ def _pixels(run: Run, files: Sequence[tuple[int, Path]]) -> Iterator[tuple[list[
         rows, found = [], []
         for i, file in files[start : start + _BATCH]:
             try:
-                pixels = images.pixels(images.decode(file), run.card.input)
+                image = images.decode(file)
             except (ZooError, OSError):
                 continue
+            if images.content_digest(image) != test.digests[i]:
+                continue
+            pixels = images.pixels(image, run.card.input)
             rows.append(i)
             found.append(pixels.expand(channels, -1, -1).numpy())
         if rows:

@@ -272,13 +272,35 @@ def read_text(path: Path) -> str:
         BadJson: it is larger, missing or not UTF-8.
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_JSON_BYTES + 1)  # a device or a pipe states no size
-        if len(content) > MAX_JSON_BYTES:
-            raise BadJson(f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB; expected a small JSON file.")
-        return content.decode("utf-8")
+        return small_text(path, MAX_JSON_BYTES)
     except (OSError, ValueError) as error:
         raise BadJson(f"{path} cannot be read as JSON: {error}.") from error
+
+
+def small_text(path: Path, most_bytes: int) -> str:
+    """Read a UTF-8 text file of a stated size at most.
+
+    Raises:
+        OSError, ValueError: it is missing, larger, not UTF-8, or no plain file: a pipe or a device may never end.
+    """
+    check_plain(path)
+    with open(path, "rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"it is larger than {most_bytes >> 20} MiB; expected a small text file")
+    return content.decode("utf-8")
+
+
+def check_plain(path: Path) -> int:
+    """Bytes of a plain file. Raises OSError for what is missing, or is a pipe, a device or a folder."""
+    import stat
+
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "no plain file, but a pipe or a device", str(path))
+    return found.st_size
 
 
 def parse_json(text: str, where: str) -> Any:

@@ -9,6 +9,7 @@ from zoo_core import lineage
 from zoo_core.card import Card, Facet, Openness, Source
 from zoo_core.errors import RunDamaged
 from zoo_core.old_model import keep_head
+from zoo_core.run_files import reading
 from zoo_core.weight_store import keep_copy, store_folder
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ def card_of_run(run: Run, name: str, plugins: Plugins) -> Card:
     Raises:
         RunDamaged: the run's files contradict one another, or its backbone does not come back from the file.
     """
+    with reading(run.path):
+        return _card(run, name, plugins)
+
+
+def _card(run: Run, name: str, plugins: Plugins) -> Card:
     from zoo_core.tensors import write_object
     from zoo_core.weights import load_backbone, locate, tokenizer_of
 

@@ -106,7 +106,7 @@ def _shown(
     run: Run, answered: Answered, chosen: Sequence[int], places: Mapping[str, str], predictor: Predictor | None
 ) -> list[Shown]:
     files = {i: Path(places.get(answered.paths[i], answered.paths[i])) for i in chosen}
-    seen = _seen(run, files) if run.modality.name == "image" else {}
+    seen = _seen(run, files, answered) if run.modality.name == "image" else {}
     heats = _heats(predictor, {i: seen[i] for i in list(seen)[:LOOKED]}, answered) if predictor else {}
     found = []
     for i in chosen:
@@ -120,7 +120,7 @@ def _shown(
                 _sure(run, answered, i),
                 picture(seen[i]) if i in seen else "",
                 heats.get(i, ""),
-                _words(files[i], run.modality.name),
+                _words(files[i], run.modality.name, answered.digests[i]),
             )
         )
     return found
@@ -137,28 +137,37 @@ def _sure(run: Run, answered: Answered, i: int) -> str:
     return f"{row.max():.0%} sure"
 
 
-def _words(file: Path, kind: str) -> str:
-    """The beginning of a text or a conversation; empty where it is not there any more, and for images."""
+def _words(file: Path, kind: str, digest: str) -> str:
+    """The beginning of a text or a conversation; empty where it is not there any more, or another; and for images."""
     from zoo_core import conversations, texts
 
     if kind not in ("text", "chat"):
         return ""
     try:
-        said = conversations.decode(file) if kind == "chat" else [{"content": texts.decode(file)}]
+        if kind == "chat":
+            said = conversations.decode(file)
+            found = conversations.content_digest(said)
+        else:
+            text = texts.decode(file)
+            said, found = [{"content": text}], texts.content_digest(text)
+        if found != digest:
+            return ""
         words = " / ".join(" ".join(message["content"].split()) for message in said)
     except (ZooError, OSError, ValueError):
         return ""
     return words[:_WORDS] + ("..." if len(words) > _WORDS else "")
 
 
-def _seen(run: Run, files: Mapping[int, Path]) -> dict[int, Tensor]:
-    """Images as they enter the model, uint8 [C, H, W]; those that are not there any more are left out."""
+def _seen(run: Run, files: Mapping[int, Path], answered: Answered) -> dict[int, Tensor]:
+    """Images as they enter the model, uint8 [C, H, W]; missing ones, and others under their names, are left out."""
     from zoo_core import images
 
     found = {}
     for i, file in files.items():
         with suppress(ZooError, OSError, ValueError):
-            found[i] = images.pixels(images.decode(file), run.card.input)
+            image = images.decode(file)
+            if images.content_digest(image) == answered.digests[i]:
+                found[i] = images.pixels(image, run.card.input)
     return found
 
 

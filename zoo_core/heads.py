@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from zoo_core.errors import BadOption
+from zoo_core.errors import BadOption, shown
 from zoo_core.types import KINDS, ONE_LABEL, Task
 
 if TYPE_CHECKING:
@@ -125,6 +125,12 @@ class Mlp(Softmax):
     dropout: float = 0.1
     label_smoothing: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.hidden <= 1 << 16:
+            raise BadOption(f"mlp:hidden={shown(self.hidden)}: expected 1 to {1 << 16}. Type --head mlp:hidden=512")
+        if not 0 <= self.dropout < 1:
+            raise BadOption(f"mlp:dropout={self.dropout:g}: expected 0 up to, not including, 1. Type --head mlp")
+
     def build(self, feature_dim: int, task: Task) -> nn.Module:
         from torch import nn
 
@@ -151,8 +157,10 @@ class Cosine(Softmax):
     kinds: ClassVar[tuple[str, ...]] = ONE_LABEL
 
     def __post_init__(self) -> None:
-        if self.scale <= 0:
-            raise BadOption(f"cosine:scale={self.scale:g}: expected more than 0. Type --head cosine:scale=10")
+        if not 0 < self.scale < 1e6:
+            raise BadOption(
+                f"cosine:scale={self.scale:g}: expected more than 0, under a million. Type --head cosine:scale=10"
+            )
 
     def build(self, feature_dim: int, task: Task) -> nn.Module:
         from zoo_core.head_modules import CosineLayer
@@ -173,8 +181,10 @@ class Attentive(Softmax):
     reads_positions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.queries < 1:
-            raise BadOption(f"attentive:queries={self.queries}: expected 1 or more. Type --head attentive:queries=4")
+        if not 1 <= self.queries <= 1024:
+            raise BadOption(
+                f"attentive:queries={shown(self.queries)}: expected 1 to 1024. Type --head attentive:queries=4"
+            )
 
     def build(self, feature_dim: int, task: Task) -> nn.Module:
         from zoo_core.head_modules import AttentionPool

@@ -17,7 +17,7 @@ from zoo_core.activations import Mode, Numbers, Views
 from zoo_core.backbone import Backbone
 from zoo_core.errors import BadOption, near
 from zoo_core.files import scratch
-from zoo_core.places import cache_folder
+from zoo_core.places import cache_folder, expanded
 
 MODES = ("auto", "boundary", "pixels", "none")
 SAMPLE = 16
@@ -50,7 +50,7 @@ def where(asked: str) -> tuple[str, Path]:
     if asked in MODES:
         return asked, cache_folder()
     if "/" in asked or os.sep in asked or asked.startswith("."):
-        return "auto", Path(asked).expanduser()
+        return "auto", expanded(asked)
     hint = near(asked, MODES)
     raise BadOption(f"--cache {asked}: expected {', '.join(MODES)}, or a folder such as ./{asked}. {hint}".strip())
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo_core.places import expanded
 from zoo_core.types import Example, Task
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def told(run: Run) -> dict[str, Any]:
 
 def given(path: str, test_share: float, val_share: float) -> Learnt:
     """A task of whose run nothing is known but where its data lie."""
-    return Learnt(Path(path).stem, str(Path(path).expanduser().resolve()), test_share=test_share, val_share=val_share)
+    return Learnt(Path(path).stem, str(expanded(path).resolve()), test_share=test_share, val_share=val_share)
 
 
 def relabelled(task: Task, classes: tuple[str, ...], names: Mapping[str, str] | None = None) -> Task:
@@ -101,7 +102,7 @@ def joined(tasks: Sequence[Task]) -> Task:
 
 
 def _source(path: str, columns: str | None, test_share: float, val_share: float) -> dict[str, Any]:
-    whole = str(Path(path).expanduser().resolve())
+    whole = str(expanded(path).resolve())
     return {"path": whole, "columns": columns, "test_share": test_share, "val_share": val_share}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from zoo_core import conversations, texts
 from zoo_core.errors import BadManifest, BadOption, BadText, near
 from zoo_core.files import parse_json
 from zoo_core.members import keep
+from zoo_core.places import expanded
 from zoo_core.types import Split
 
 SIDES: dict[str, Split] = {
@@ -218,10 +220,7 @@ def make_row(where: str, folder: Path, record: Mapping[str, Any], origin: str = 
         raise BadManifest(f"{where}: path {file!r} and label {label!r}; expected both.")
     if side and side.lower() not in SIDES:
         raise BadManifest(f"{where}: split {side!r}; expected train, val, test or nothing.")
-    try:
-        whole = Path(file).expanduser()
-    except RuntimeError:  # ~name of nobody
-        whole = Path(file)
+    whole = expanded(file)
     return Row(str(whole if whole.is_absolute() else folder / whole), label, SIDES.get(side.lower()), group, origin)
 
 
@@ -254,8 +253,8 @@ def _cells(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, dialect="excel-tab" if path.suffix.lower() == ".tsv" else "excel")
         header = [name.strip() for name in reader.fieldnames or []]
-        doubled = {name.lower() for name in header if [n.lower() for n in header].count(name.lower()) > 1}
-        for name in doubled & set(_GUESSES):
+        count = Counter(name.lower() for name in header)
+        for name in (name for name in _GUESSES if count[name] > 1):
             raise BadManifest(f"{path} has the column {name} twice; expected once.")
         reader.fieldnames = header
         yield str(path), dict.fromkeys(header)

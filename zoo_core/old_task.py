@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from zoo_core import data, modalities
@@ -14,6 +13,7 @@ from zoo_core.console import Console
 from zoo_core.errors import BadOption, LabelClash, OldDataMissing
 from zoo_core.lineage import Learnt, given, joined, relabelled, tasks_of
 from zoo_core.old_model import OldModel, known_model
+from zoo_core.places import expanded
 from zoo_core.plugins import Plugins
 from zoo_core.recipe import Recipe
 from zoo_core.types import Split, Task
@@ -190,7 +190,7 @@ def _scan(
                 task="single-label",
             )
         else:
-            path = Path(task.path).expanduser()
+            path = expanded(task.path)
             seen = data.look_at(path, task.columns, console, modality, "single-label")
             found = data.split(path, seen, task.test_share, task.val_share)
         if task.digest and data.task_digest(found) != task.digest:
@@ -228,7 +228,7 @@ def _no_data(recipe: Recipe, card: Card, model: bool) -> str:
 
 
 def _same(a: str, b: str) -> bool:
-    return Path(a).expanduser().resolve() == Path(b).expanduser().resolve()
+    return expanded(a).resolve() == expanded(b).resolve()
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:

@@ -18,3 +18,11 @@ def home_folder() -> Path:
     from platformdirs import user_data_path
 
     return Path(os.environ.get("ZOO_HOME") or user_data_path("zoo", appauthor=False))
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with `~` as the user's home; one of a user whom nobody knows stays as it is written."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

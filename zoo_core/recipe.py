@@ -14,11 +14,13 @@ from typing import Any, Literal, get_origin, get_type_hints
 
 from zoo_core import training
 from zoo_core.components import convert
-from zoo_core.errors import BadOption, BadRecipe, near
-from zoo_core.files import write_text
+from zoo_core.errors import BadOption, BadRecipe, near, shown
+from zoo_core.files import small_text, write_text
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h)?")
 _SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600}
+_MAX_BYTES = 1 << 20  # of a recipe
+_MOST = {"epochs": 1_000_000, "batch_size": 1_000_000, "views": 10_000, "folds": 1000, "seeds": 1000}
 
 
 @dataclass(frozen=True)
@@ -103,17 +105,21 @@ class Recipe:
     wise_ft: bool = False
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, str) and "\0" in value:
+                raise BadOption(f"{name}: got {shown(value)}, which holds a zero byte; expected text without.")
         if self.epochs != 0:  # a head that begins with something need not be trained
             _positive("epochs", self.epochs)
-        _positive("batch_size", self.batch_size)
-        _positive("lr", self.lr)
-        for name in ("views", "folds", "seeds", "cache_cap"):
+        for name in ("batch_size", "lr", "views", "folds", "seeds", "cache_cap"):
             _positive(name, getattr(self, name))
+        for name, most in _MOST.items():
+            if (getattr(self, name) or 0) > most:
+                raise BadOption(f"{name}: got {shown(getattr(self, name))}, expected at most {most:,}.")
         if not 0 <= self.weight_decay < math.inf:
             raise BadOption(f"weight_decay: got {self.weight_decay}, expected 0 or more.")
         training.read(self.training)
-        if self.seed < 0:
-            raise BadOption(f"seed: got {self.seed}, expected 0 or more.")
+        if not 0 <= self.seed < 2**63:
+            raise BadOption(f"seed: got {shown(self.seed)}, expected 0 to {2**63 - 1}.")
         if self.max_forgetting is not None and not 0 <= self.max_forgetting <= 1:
             raise BadOption(f"max_forgetting: got {self.max_forgetting}, expected a share from 0 to 1, such as 0.02.")
         for name in ("test_share", "val_share"):
@@ -160,8 +166,8 @@ class Recipe:
     def load(cls, path: str | Path, settings: Sequence[str] = (), **given: Any) -> Recipe:
         """Read a TOML recipe; `given` and then `settings` (`key=value`) replace its fields."""
         try:
-            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            data = tomllib.loads(small_text(Path(path), _MAX_BYTES))
+        except (OSError, ValueError, RecursionError) as error:
             raise BadRecipe(f"{path} cannot be read as a TOML recipe: {error}.") from error
         return cls.of({**data, **given}, settings, where=str(path))
 
@@ -173,11 +179,13 @@ class Recipe:
         for setting in settings:
             key, equals, text = setting.partition("=")
             if not equals:
-                raise BadOption(f"--set {setting!r}: expected key=value, such as --set lr=0.001.")
+                raise BadOption(f"--set {shown(setting)}: expected key=value, such as --set lr=0.001.")
             merged[key] = convert(text, hints[key], key) if key in hints else text
         for key in merged:
             if key not in hints:
-                raise BadRecipe(f"{where}: unknown field {key!r}. {near(key, hints)} Fields are {', '.join(hints)}.")
+                raise BadRecipe(
+                    f"{where}: unknown field {shown(key)}. {near(key[:100], hints)} Fields are {', '.join(hints)}."
+                )
         missing = [f for f in ("data", "backbone") if not merged.get(f)]
         if missing:
             flag = "DATA" if missing[0] == "data" else "--backbone NAME"
@@ -196,8 +204,8 @@ def seconds_of(duration: str) -> float:
         BadOption: it is none.
     """
     found = _DURATION.fullmatch(str(duration).strip())
-    if not found or float(found[1]) <= 0:
-        raise BadOption(f"budget: got {duration!r}, expected a duration such as 90s, 10m or 1h.")
+    if not found or not 0 < float(found[1]) < math.inf:
+        raise BadOption(f"budget: got {shown(duration)}, expected a duration such as 90s, 10m or 1h.")
     return float(found[1]) * _SECONDS[found[2]]
 
 
@@ -217,10 +225,10 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
         return float(value)
     allowed = getattr(hint, "__args__", (hint,))
     if type(value) not in allowed:
-        raise BadRecipe(f"{key}: got {value!r}, expected {getattr(hint, '__name__', hint)}.")
+        raise BadRecipe(f"{key}: got {shown(value)}, expected {getattr(hint, '__name__', hint)}.")
     return value
 
 
 def _positive(name: str, value: float | None) -> None:
     if value is not None and not 0 < value < math.inf:
-        raise BadOption(f"{name}: got {value}, expected more than 0.")
+        raise BadOption(f"{name}: got {shown(value)}, expected more than 0.")

@@ -13,7 +13,7 @@ from zoo_core import answered as answers
 from zoo_core import curves, gallery, learning_curve, resolution, trade_off
 from zoo_core.card import is_permissive
 from zoo_core.errors import ZooError, printable
-from zoo_core.files import read_json, write_text
+from zoo_core.files import parse_json, read_json, write_text
 from zoo_core.recipe import Recipe
 from zoo_core.types import ONE_LABEL
 
@@ -51,13 +51,13 @@ def write(
 def page(run: Run, summary: Mapping[str, Any], places: Mapping[str, str]) -> str:
     """The page as HTML. What is no longer there (moved images, missing weights) is left out, and said."""
     text: str = _template().render(facts(run, summary, places))
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # names of files need not be UTF-8
+    return "\n".join(map(printable, text.split("\n")))  # whatever a name holds: it neither turns nor hides a line
 
 
 def facts(run: Run, summary: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
     """Everything the template shows."""
     predictor, missing = _predictor(run)
-    plan, found = read_json(run.file("plan.json")), answers.read(run)
+    plan, found = run.plan, answers.read(run)
     stages = _stages(run, plan, predictor)
     names = [stage["name"] for stage in stages]
     figure, by_class = curves.by_class(run, found)
@@ -242,10 +242,8 @@ def _next(run: Run, figure: str, by_class: Sequence[Mapping[str, Any]], shown: P
 
 
 def _history(run: Run) -> list[dict[str, Any]]:
-    import json
-
-    lines = run.file("metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    lines = run.file("metrics.jsonl").read_text(encoding="utf-8").split("\n")
+    return [parse_json(line, f"{run.path}/metrics.jsonl") for line in lines if line]
 
 
 def _seconds(seconds: Mapping[str, float]) -> list[tuple[str, float, float]]:

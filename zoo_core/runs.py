@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from zoo_core import modalities
+from zoo_core import modalities, run_files
 from zoo_core.calibration import Calibration
 from zoo_core.card import Card
 from zoo_core.conversations import Messages, Saying
@@ -84,9 +84,10 @@ class Run:
         Raises:
             RunDamaged: it is another file, or COMMIT says nothing about it.
         """
-        path = self.path / name
+        path = run_files.sized(self.path / name)
         if self._committed is not None:
-            expected, found = self._committed.get(name), sha256_file(path) if path.is_file() else "nothing"
+            expected = self._committed.get(name)
+            found = sha256_file(path) if expected else "nothing known"
             if found != expected:
                 raise RunDamaged(
                     f"{path} has sha256 {found}, but COMMIT says {expected}. Train it again: zoo finetune --recipe FILE"
@@ -106,18 +107,20 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """What `--json` prints."""
-        return dict(read_json(self.file("summary.json")))
+        return run_files.read(self.file("summary.json"))
 
     @property
     def metrics(self) -> dict[str, Any]:
         """Figures on the test side."""
-        return dict(self.summary["test"])
+        with run_files.reading(self.path):
+            return dict(self.summary["test"])
 
     @cached_property
     def card(self) -> Card:
         """The backbone's card as it was when the run was made."""
-        stored = read_json(self.file("card.json"))
-        return Card.from_json(stored["name"], stored["card"])
+        stored = run_files.read(self.file("card.json"))
+        with run_files.reading(self.path):
+            return Card.from_json(stored["name"], stored["card"])
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -126,23 +129,26 @@ class Run:
     @cached_property
     def plan(self) -> dict[str, Any]:
         """What was decided: phases, head, numbers."""
-        return dict(read_json(self.file("plan.json")))
+        return run_files.read(self.file("plan.json"))
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        return tuple(read_json(self.file("labels.json"))["classes"])
+        return self.target.classes
 
     @cached_property
     def target(self) -> Target:
         """What it was trained to predict."""
         from zoo_core import targets
 
-        return targets.read(read_json(self.file("labels.json")))
+        stored = run_files.read(self.file("labels.json"))
+        with run_files.reading(self.path):
+            return targets.read(stored)
 
     @cached_property
     def calibration(self) -> Calibration:
         """What was fitted on the validation side."""
-        return Calibration.read(read_json(self.file("plan.json"))["calibration"])
+        with run_files.reading(self.path):
+            return Calibration.read(self.plan["calibration"])
 
     @property
     def modality(self) -> Modality:
@@ -204,8 +210,9 @@ class Run:
             return {path: self._answer(names[path], row, cuts) for path, row in zip(paths, table, strict=True)}
 
         failed: dict[str, str] = {}
-        found = reading.map_examples(answers, list(names), reading.files(reader), reader, device, failed)
-        yield from reading.in_order(found, names, failed)
+        with run_files.reading(self.path):
+            found = reading.map_examples(answers, list(names), reading.files(reader), reader, device, failed)
+            yield from reading.in_order(found, names, failed)
         for path, reason in failed.items():
             yield Prediction(names[path], error=reason)
 
@@ -214,7 +221,8 @@ class Run:
         from zoo_core import report
 
         path = Path(out) if out else self.path / REPORT
-        report.write(self, path)
+        with run_files.reading(self.path):
+            report.write(self, path)
         return path
 
     def export(self, to: str, out: str | Path | None = None, *, force: bool = False) -> Path:
@@ -267,13 +275,18 @@ class Run:
             )
         texts = {e.path: task.text(e) for e in task.examples}
         answers = [p for p in self.scored({Path(path): path for path in texts}) if not p.error]
-        labels = self.target.labels([texts[p.path] for p in answers]).numpy()
-        cuts = self.calibration.thresholds if self.target.kind == "multi-label" else ()
-        return self.target.score(np.array([p.row for p in answers]), labels, cuts)
+        with run_files.reading(self.path):
+            labels = self.target.labels([texts[p.path] for p in answers]).numpy()
+            cuts = self.calibration.thresholds if self.target.kind == "multi-label" else ()
+            return self.target.score(np.array([p.row for p in answers]), labels, cuts)
 
     @cached_property
     def _predictor(self) -> Predictor:
         """Backbone and head with the trained tensors put back, digests checked."""
+        with run_files.reading(self.path):
+            return self._restored()
+
+    def _restored(self) -> Predictor:
         from safetensors.torch import load_file
 
         from zoo_core import components, device, ensembles
@@ -285,8 +298,7 @@ class Run:
         from zoo_core.weights import load_backbone
 
         plugins = self._plugins or discover()
-        tensors = load_file(self.file("model.safetensors"))
-        plan = read_json(self.file("plan.json"))
+        tensors, plan = load_file(self.file("model.safetensors")), self.plan
         body = load_backbone(self.card, plugins, pretrained=plan["saved_from"] > 0)
         builder = Objective(components.build(plugins, "head", plan["head"]), self.target)
         task = Task("", self.classes, (), kind=self.target.kind)
@@ -353,7 +365,9 @@ class RunWriter:
         frozen["frozen_digest"] = summary["frozen_digest_after"]
         write_json(self.folder / "plan.json", asdict(plan) | frozen | {"schedule": summary["schedule"]} | decided)
         write_json(self.folder / "labels.json", targets.written(model.builder.target))
-        write_json(self.folder / "audit.json", {k: summary["data"][k] for k in ("bad", "skipped", "notes", "counts")})
+        tested = {"tested": [e.digest for e in task.split("test")]}  # in the order of predictions.csv
+        seen = {k: summary["data"][k] for k in ("bad", "skipped", "notes", "counts")}
+        write_json(self.folder / "audit.json", seen | tested)
         write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in history))
         write_json(self.folder / "summary.json", summary)
         cuts = decided["calibration"]["thresholds"] if task.kind == "multi-label" else ()

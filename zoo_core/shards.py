@@ -66,7 +66,8 @@ def read_saved_dataset(folder: Path, columns: str | None) -> Listing:
         _read_saved_split(folder, None, columns, listing)
         return listing
     inside = {p.name: p for p in folder.iterdir() if p.is_dir()}
-    names = [name for name in read_json(folder / "dataset_dict.json").get("splits", ()) if isinstance(name, str)]
+    listed = _facts(folder / "dataset_dict.json").get("splits")
+    names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
     for name in names:
         if name not in inside:
             raise BadManifest(f"{folder} names the split {name!r}, but has no such folder. Save it again.")
@@ -198,10 +199,17 @@ def _arrow_batches(files: Sequence[Path]) -> Iterator[Any]:
             yield from reader
 
 
+def _facts(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise BadManifest(f"{path} holds {type(found).__name__}; expected an object. Save the data set again.")
+    return found
+
+
 def _read_saved_split(folder: Path, side: Split | None, columns: str | None, listing: Listing) -> None:
-    state = read_json(folder / "state.json")
+    entries = _facts(folder / "state.json").get("_data_files")
     inside = {p.name: p for p in folder.glob("*.arrow")}
-    named = [str(entry.get("filename")) for entry in state.get("_data_files") or () if isinstance(entry, dict)]
+    named = [str(e.get("filename")) for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
     missing = [name for name in named if name not in inside]
     if missing or not named:
         raise BadManifest(f"{folder}: its state.json names {missing or 'no file'}, which is not there. Save it again.")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from zoo_core.files import put_aside, sha256_file
@@ -58,14 +58,12 @@ class Shelf:
                 self._open(path)
 
     def _open(self, path: Path) -> None:
-        if sha256_file(path) != path.stem:
+        found = _contents(path) if sha256_file(path) == path.stem else None
+        if found is None:  # damaged, or nothing that a shelf wrote
             put_aside(path)
             return
-        with safe_open(path, framework="pt") as shard:
-            names = json.loads(shard.metadata()["names"])
-            self.widths = tuple(json.loads(shard.metadata()["widths"]))
-            self.channels_last = tuple(json.loads(shard.metadata()["channels_last"]))
-            self.shards.append(tuple(shard.get_tensor(f"t{i}") for i in range(len(shard.keys()))))
+        names, self.widths, self.channels_last, parts = found
+        self.shards.append(parts)
         for row, name in enumerate(names):
             self.rows.setdefault(name, (len(self.shards) - 1, row))
         self._opened.add(path.name)
@@ -112,6 +110,23 @@ class Row:
     def size_bytes(self) -> int:
         parts = self.cut if self.pooled is None else (*self.cut, self.pooled)
         return sum(t.numel() * t.element_size() for t in parts)
+
+
+def _contents(path: Path) -> tuple[list[str], tuple[int, ...], tuple[bool, ...], tuple[Tensor, ...]] | None:
+    """Names, widths, layouts and tensors of a shard; None for one that no shelf wrote."""
+    try:
+        with safe_open(path, framework="pt") as shard:
+            about = shard.metadata()
+            names, widths, last = (json.loads(about[key]) for key in ("names", "widths", "channels_last"))
+            parts = tuple(shard.get_tensor(f"t{i}") for i in range(len(shard.keys())))
+        good = [isinstance(value, list) for value in (names, widths, last)]
+        good += [isinstance(name, str) for name in names] + [isinstance(width, int) for width in widths]
+        good += [part.ndim > 0 and len(part) == len(names) for part in parts]
+        if not all(good) or not parts or len(last) != len(parts):
+            return None
+        return names, tuple(widths), tuple(map(bool, last)), parts
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError):  # RecursionError, too
+        return None
 
 
 def publish(rows: Sequence[Row], cut: Shelf, pooled: Shelf, widths: Sequence[int]) -> None:

@@ -243,5 +243,13 @@ def read(stored: Mapping[str, Any]) -> Target:
     if stored.get("task") == "next-token":
         return NextTokens()
     if stored.get("task") == "regression":
-        return Number(stored["mean"], stored["std"])
-    return _WITH_CLASSES[stored.get("task", "single-label")](tuple(stored["classes"]))
+        mean, std = float(stored["mean"]), float(stored["std"])
+        if std <= 0:
+            raise ValueError(f"numbers of spread {std}")
+        return Number(mean, std)
+    classes = stored["classes"]
+    if not isinstance(classes, list) or not classes or not all(isinstance(c, str) for c in classes):
+        raise ValueError("the classes are no list of names")
+    if len(set(classes)) < len(classes):
+        raise ValueError("a class is named twice")
+    return _WITH_CLASSES[stored.get("task", "single-label")](tuple(classes))

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from zoo_core.errors import BadText
+from zoo_core.files import check_plain
 
 VERSION = "utf8-1"
 """Version of `decode`; part of every cache key."""
@@ -27,8 +28,9 @@ def decode(path: str | Path) -> str:
         BadText: it is empty, no UTF-8, or over 64 MiB.
     """
     path = Path(path)
-    if path.stat().st_size > MAX_BYTES:
-        raise BadText(f"{path.stat().st_size} bytes, more than {MAX_BYTES}")
+    size = check_plain(path)
+    if size > MAX_BYTES:
+        raise BadText(f"{size} bytes, more than {MAX_BYTES}")
     try:
         text = plain(path.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:

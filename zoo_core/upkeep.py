@@ -82,8 +82,8 @@ def about(shelf: Path) -> dict[str, Any] | None:
     path = shelf / ABOUT
     with suppress(BadJson):
         found = read_json(path)
-        if key_of(found) == shelf.name:
-            return dict(found)
+        if isinstance(found, dict) and key_of(found) == shelf.name:
+            return found
     if path.exists():
         put_aside(path)
     return None

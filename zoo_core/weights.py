@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from zoo_core import sharded
 from zoo_core.card import Card, Source
@@ -163,7 +163,7 @@ def read(path: Path, source: Source) -> Weights:
             order = (file.metadata() or {}).get("order")
             names = json.loads(order) if order else list(file.keys())
             return Weights({name: file.get_tensor(name) for name in names}, source, sha)
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:  # RecursionError, too
         raise WeightsMismatch(f"{path} is no whole safetensors file: {error}. Get it again.") from error
 
 
@@ -198,15 +198,36 @@ def load_backbone(card: Card, plugins: Plugins, pretrained: bool = True) -> Back
 
     Raises:
         WeightsMissing: none of the card's sources is on this machine.
+        WeightsMismatch: they do not fit the architecture, or hold NaN.
     """
     import torch
 
     provider = plugins.get("provider", card.usable().provider)()
     found = find(card) if pretrained else None
     with torch.inference_mode(False):  # tensors made in inference mode could never be trained
-        backbone: Backbone = provider.load(card, found)
+        backbone = _loaded(provider, card, found)
     backbone.pretrained = found is not None
     backbone.weights_note = found.note if found else "random, as asked"
+    return backbone
+
+
+def _loaded(provider: Any, card: Card, found: Weights | None) -> Backbone:
+    """A provider may be anybody's: what its library says of tensors that do not fit becomes our error."""
+    import torch
+
+    try:
+        for name, tensor in found.tensors.items() if found else ():
+            numbers = tensor if tensor.element_size() > 1 else tensor.float()
+            if tensor.is_floating_point() and torch.isnan(numbers).any():
+                raise ValueError(f"NaN in {shown(name)}")
+        backbone: Backbone = provider.load(card, found)
+    except (RuntimeError, KeyError, ValueError) as error:
+        if found is None:
+            raise
+        reason = " ".join(str(error).split())[:400]
+        raise WeightsMismatch(
+            f"{found.source.uri} does not fit {shown(card.architecture)}: {reason}. Type: zoo show {card.name} --stages"
+        ) from error
     return backbone
 
 

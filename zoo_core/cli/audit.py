@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from zoo_core.cli.common import as_json, emit, table
+from zoo_core.cli.common import as_json, emit, say, table
+from zoo_core.errors import printable
 
 _SHOWN = 5  # files or groups of a kind; --json has all
 
@@ -38,14 +39,14 @@ def audit_command(data: str, columns: str | None, test_share: float, val_share: 
 
 def _print(found: dict[str, Any]) -> None:
     sides = ("all", "train", "val", "test")
-    click.echo(f"{found['images']} images, {found['bytes'] / 1e6:.1f} MB, {len(found['classes'])} classes\n")
+    say(f"{found['images']} images, {found['bytes'] / 1e6:.1f} MB, {len(found['classes'])} classes\n")
     table(("class", *sides), [(name, *(counts[s] for s in sides)) for name, counts in found["classes"].items()])
     if found["images"]:
-        click.echo("\nFiles     " + ", ".join(f"{count} {kind}" for kind, count in found["files"].items()))
+        say("\nFiles     " + ", ".join(f"{count} {kind}" for kind, count in found["files"].items()))
         (w0, w1, w2), (h0, h1, h2) = found["pixels"]["width"], found["pixels"]["height"]
-        click.echo(f"Size      width {w0} to {w2}, median {w1:g}; height {h0} to {h2}, median {h1:g}")
+        say(f"Size      width {w0} to {w2}, median {w1:g}; height {h0} to {h2}, median {h1:g}")
     for odd in found["odd"]:
-        click.echo(f"\n{odd['kind']}: {odd['count']} files, {odd['done']}")
+        say(f"\n{odd['kind']}: {odd['count']} files, {odd['done']}")
         _list(odd["files"])
     for name, title in {
         "duplicates": "groups of copies (the same pixels)",
@@ -53,20 +54,20 @@ def _print(found: dict[str, Any]) -> None:
         "label_conflicts": "groups with different labels",
     }.items():
         if found[name]:
-            click.echo(f"\n{len(found[name])} {title}")
+            say(f"\n{len(found[name])} {title}")
             _list(["; ".join(f"{f['path']} ({f['label']}, {f['split']})" for f in group) for group in found[name]])
     if found["bad"]:
-        click.echo(f"\n{len(found['bad'])} files cannot be read and are left out")
+        say(f"\n{len(found['bad'])} files cannot be read and are left out")
         _list([f"{path}: {reason}" for path, reason in found["bad"].items()])
     passed = [f"passed over: {count} {what}" for what, count in found["skipped"].items()]
     for title, lines in {"Notes": [*found["notes"], *passed], "Suspicious": found["suspicious"]}.items():
         if lines:
-            click.echo(f"\n{title}")
+            say(f"\n{title}")
             _list(lines, len(lines))
 
 
 def _list(lines: list[str], shown: int = _SHOWN) -> None:
     for line in lines[:shown]:
-        click.echo(f"  {line}")
+        say("  " + printable(line))
     if len(lines) > shown:
-        click.echo(f"  ... and {len(lines) - shown} more; --json has all")
+        say(f"  ... and {len(lines) - shown} more; --json has all")

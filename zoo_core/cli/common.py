@@ -47,6 +47,11 @@ def registry(plugins: Plugins, project: Path | None = None) -> Registry:
     return found
 
 
+def say(text: Any = "", *, err: bool = False, nl: bool = True) -> None:
+    """Lines for people; names from files cannot move the cursor or turn a line around."""
+    click.echo("\n".join(map(printable, str(text).split("\n"))), err=err, nl=nl)
+
+
 def emit(value: Any) -> None:
     """JSON on stdout; where it holds what would move a terminal's cursor or turn a line around, in ASCII."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
@@ -56,7 +61,7 @@ def emit(value: Any) -> None:
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[Any]], whole: str = "") -> None:
     """A table: on a terminal it wraps, but for the column `whole`; in a pipe there are plain columns."""
-    texts = [[str(cell) for cell in row] for row in rows]
+    texts = [[printable(str(cell)) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table

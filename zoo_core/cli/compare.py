@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from zoo_core.cli.common import as_json, complete_names, emit, installed, registry, registry_option, table
+from zoo_core.cli.common import as_json, complete_names, emit, installed, registry, registry_option, say, table
 from zoo_core.recipe import Recipe
 
 _HEADINGS = {
@@ -81,17 +81,17 @@ def _print(found: Mapping[str, Any]) -> None:
     rows = [row for row in found["backbones"] if not row["left_out"]]
     headings = ("backbone", "parameters", *_HEADINGS.values(), "mean rank", "fine-tuned", "test", "seconds")
     table(headings, [_cells(row) for row in rows])
-    click.echo()
+    say()
     for row in found["backbones"]:
         if row["left_out"]:
-            click.echo(f"Left out  {row['backbone']}: {row['left_out']}")
+            say(f"Left out  {row['backbone']}: {row['left_out']}")
     tuned = [row for row in rows if "run" in row]
     if tuned:
-        click.echo(f"Best      {tuned[0]['backbone']}, by {_by(tuned)}; its run is {tuned[0]['run']}")
+        say(f"Best      {tuned[0]['backbone']}, by {_by(tuned)}; its run is {tuned[0]['run']}")
     for line in _foretold(found["foretold"]):
-        click.echo(line)
+        say(line)
     if not tuned:
-        click.echo(f"Next      zoo finetune DATA -b {rows[0]['backbone']} --freeze full")
+        say(f"Next      zoo finetune DATA -b {rows[0]['backbone']} --freeze full")
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

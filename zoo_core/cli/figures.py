@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from zoo_core.cli.common import table
+from zoo_core.cli.common import say, table
 from zoo_core.report import baseline_name
 from zoo_core.runs import REPORT, Run
 
@@ -26,23 +24,23 @@ def print_run(run: Run) -> None:
     own = (f"this run ({summary['freeze']['requested']})", *_cells(summary["test"], figures))
     rows = [own, *((baseline_name(run, k), *_cells(v, figures)) for k, v in summary["baselines"].items())]
     if not summary["pretrained"]:
-        click.echo("\nThe backbone's weights were random, as asked; the baselines below use its random features.")
-    click.echo(f"\nTest side, {summary['data']['n_test']} {run.modality.plural}, looked at once:")
+        say("\nThe backbone's weights were random, as asked; the baselines below use its random features.")
+    say(f"\nTest side, {summary['data']['n_test']} {run.modality.plural}, looked at once:")
     table(("", *_headings(figures)), rows)
     if "old" in summary:
         from zoo_core.ledger import lines
 
-        click.echo(f"\nOld task ({summary['old']['labels']}), {summary['old']['model']}:")
-        click.echo("\n".join(f"  {line}" for line in lines(summary["old"])))
+        say(f"\nOld task ({summary['old']['labels']}), {summary['old']['model']}:")
+        say("\n".join(f"  {line}" for line in lines(summary["old"])))
     if "wise_ft" in summary:
         from zoo_core.wise_ft import lines as mixtures
 
-        click.echo(f"\nMixture {summary['wise_ft']['chosen']:g}: {summary['wise_ft']['why']}")
-        click.echo("\n".join(mixtures(summary["wise_ft"])))
-    click.echo()
+        say(f"\nMixture {summary['wise_ft']['chosen']:g}: {summary['wise_ft']['why']}")
+        say("\n".join(mixtures(summary["wise_ft"])))
+    say()
     for name, line in _lines(run).items():
         if line:
-            click.echo(f"{name:<10}{line}")
+            say(f"{name:<10}{line}")
 
 
 def print_scores(scores: Mapping[str, Any], run: Run) -> None:
@@ -138,26 +136,26 @@ def print_difference(a: Run, b: Run, found: Difference) -> None:
     if found.asked:
         table(("asked", *names), [(name, *map(_asked, values)) for name, values in found.asked.items()])
     else:
-        click.echo("Both were asked the same.")
+        say("Both were asked the same.")
     rows = [(name, *map(_number, values)) for name, values in found.figures.items()]
     rows += [("seconds", *(f"{v:.1f}" for v in found.cost["seconds"]))]
     rows += [("backbone parameters trained", *(f"{v:,}" for v in found.cost["parameters_trained"]))]
-    click.echo()
+    say()
     table(("test side", *names), rows)
     told, data, plural = found.told, found.data, b.modality.plural
     verdict = "more than chance" if told["told_apart"] else "which may be chance"
-    click.echo(
+    say(
         f"\nOn the {data['shared']} test {plural} that both answered, {names[1]} is {told['difference']:+.3g} "
         f"{told['unit']} from {names[0]}, {verdict} (p = {told['p_value']:.2g})."
     )
     alone = data["only_first"] + data["only_second"]
     if alone:
-        click.echo(f"{alone} {plural} are on the test side of one run only; they count in the table, not in that.")
+        say(f"{alone} {plural} are on the test side of one run only; they count in the table, not in that.")
     if b.target.kind == "regression":
-        click.echo(f"The {len(found.flipped)} answers that moved most:")
+        say(f"The {len(found.flipped)} answers that moved most:")
     else:
         counts = Counter(f.kind for f in found.flipped)
-        click.echo(
+        say(
             f"{len(found.flipped)} answers flipped: {counts['mended']} mended, {counts['broken']} broken, "
             f"{counts['other']} wrong in both."
         )
@@ -165,7 +163,7 @@ def print_difference(a: Run, b: Run, found: Difference) -> None:
     if shown:
         table(("", "truth", *names), [(Path(f.path).name, f.truth, f.before, f.after) for f in shown])
     if len(found.flipped) > len(shown):
-        click.echo(f"and {len(found.flipped) - len(shown)} more: zoo runs diff --json")
+        say(f"and {len(found.flipped) - len(shown)} more: zoo runs diff --json")
 
 
 def _asked(value: Any) -> str:
@@ -179,19 +177,19 @@ def print_tried(found: Mapping[str, Any], out: Path) -> None:
         old, new, seconds = row["old"], row["new"], row["seconds"]
         kept = (_number(old["after"], old["after_ci"]), _number(old["retention"]), _number(old["forgetting"]))
         rows.append((row["regime"], *kept, _number(new["accuracy"], new["accuracy_ci"]), f"{seconds['total']:.1f} s"))
-    click.echo("\nBoth test sides, looked at once by each run:")
+    say("\nBoth test sides, looked at once by each run:")
     table(("regime", "old task (95 % interval)", "retention", "forgetting", "new task", "time"), rows)
     before = next((row["old"]["before"] for row in found["runs"] if row["old"]["before"] is not None), None)
-    click.echo(f"\nThe old model had {before:.3f} on the old task." if before is not None else "\nNo old data at hand.")
-    click.echo(f"Runs      {out}/; each report.html shows all of them")
+    say(f"\nThe old model had {before:.3f} on the old task." if before is not None else "\nNo old data at hand.")
+    say(f"Runs      {out}/; each report.html shows all of them")
 
 
 def print_stream(found: Mapping[str, Any], out: Path) -> None:
     """The accuracy matrix of tasks learnt one after another, and its figures."""
     names = [task["run"] for task in found["tasks"]]
-    click.echo("\nTest accuracy after each task (rows) on each task (columns):")
+    say("\nTest accuracy after each task (rows) on each task (columns):")
     table(("after", *names), [(name, *map(_number, row)) for name, row in zip(names, found["matrix"], strict=True)])
-    click.echo()
+    say()
     for key in ("average_accuracy", "forgetting", "backward_transfer", "forward_transfer"):
-        click.echo(f"{key.replace('_', ' ').capitalize():<18}{_number(found[key])}")
-    click.echo(f"\n{found['convention']}\nRuns      {out}/")
+        say(f"{key.replace('_', ' ').capitalize():<18}{_number(found[key])}")
+    say(f"\n{found['convention']}\nRuns      {out}/")

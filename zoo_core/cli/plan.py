@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo_core.cli.common import as_json, each, emit, installed, registry, registry_option, table
+from zoo_core.cli.common import as_json, each, emit, installed, registry, registry_option, say, table
 from zoo_core.cli.train import REQUEST_OPTIONS, recipe_of
 from zoo_core.console import Console, Terminal
 from zoo_core.recipe import Recipe
@@ -21,7 +21,7 @@ class Stdout(Console):
     """Lines that are the result."""
 
     def say(self, line: str) -> None:
-        click.echo(line)
+        say(line)
 
 
 @click.command("plan")
@@ -52,7 +52,7 @@ def plan_command(registry_file: Path | None, as_json: bool, **options: Any) -> N
         return
     engine.say_plan(preview, Stdout())
     say_costs(report, Stdout())
-    click.echo()
+    say()
     _print_stages(report)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo_core.cli.common import as_json, complete_names, emit, installed, registry, registry_option, table
+from zoo_core.cli.common import as_json, complete_names, emit, installed, registry, registry_option, say, table
 from zoo_core.components import convert
 from zoo_core.errors import BadOption
 from zoo_core.recipe import Recipe
@@ -75,7 +75,7 @@ def probe_command(
 def _print(recipe: Recipe, found: list[Score], n_val: int) -> None:
     best = {score.head: score for score in reversed(found)}
     names = list(found[0].figures)
-    click.echo(f"\nValidation side, {n_val} examples; each head at its best rate, mean and spread of the seeds:")
+    say(f"\nValidation side, {n_val} examples; each head at its best rate, mean and spread of the seeds:")
     rows = [
         (score.head, "" if score.lr is None else f"{score.lr:g}", *(_cell(score.figures.get(n, [])) for n in names))
         for score in sorted(best.values(), key=lambda score: score.loss)
@@ -83,7 +83,7 @@ def _print(recipe: Recipe, found: list[Score], n_val: int) -> None:
     table(("head", "rate", *names), rows)
     first = found[0]
     rate = "" if first.lr is None else f" --lr {first.lr:g}"
-    click.echo(f"\nNext      zoo finetune {recipe.data} -b {recipe.backbone} --head {first.head}{rate}")
+    say(f"\nNext      zoo finetune {recipe.data} -b {recipe.backbone} --head {first.head}{rate}")
 
 
 def _cell(values: list[float]) -> str:

@@ -16,6 +16,7 @@ from zoo_core.cli.common import (
     installed,
     registry,
     registry_option,
+    say,
 )
 from zoo_core.errors import BadOption
 from zoo_core.layers import Registry
@@ -175,7 +176,7 @@ def _previewed(recipe: Recipe, plugins: Plugins, cards: Registry, quiet: bool) -
     report = report_of(recipe, preview)
     say_costs(report, Terminal())
     if not quiet:
-        click.echo(recipe.to_toml(), nl=False)
+        say(recipe.to_toml(), nl=False)
     return report
 
 

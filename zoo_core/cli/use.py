@@ -15,8 +15,9 @@ from typing import IO, TYPE_CHECKING, Literal
 import click
 
 from zoo_core.cli.chat import saying_of, saying_options
-from zoo_core.cli.common import as_json, emit, table
+from zoo_core.cli.common import as_json, emit, say, table
 from zoo_core.errors import BadOption, ZooError, printable
+from zoo_core.run_files import reading
 
 if TYPE_CHECKING:
     from zoo_core.runs import Prediction
@@ -110,10 +111,10 @@ def predict_command(
                 failed.append(prediction)
     seconds = time.monotonic() - started
     for prediction in failed:
-        click.echo(f"zoo: {prediction.path}: {prediction.error}", err=True)
+        say(f"zoo: {prediction.path}: {prediction.error}", err=True)
     lost = f", {len(failed)} of them could not be read" if failed else ""
     speed, plural = len(found) / max(seconds, 1e-9), run.modality.plural
-    click.echo(
+    say(
         f"zoo: {len(found)} {plural} in {seconds:.1f} s{lost}: {speed:.0f} {plural} a second, "
         f"the first after {first:.1f} s",
         err=True,
@@ -155,8 +156,9 @@ def _writer(form: Form, stream: IO[str], classes: Sequence[str]) -> Callable[[Pr
 
     def text(p: Prediction) -> None:
         if not p.error:
-            shown = printable(p.label) or "-"
-            stream.write(f"{p.path}  {shown}  {p.probability:.3f}\n" if p.probabilities else f"{p.path}  {shown}\n")
+            shown = p.label or "-"
+            line = f"{p.path}  {shown}  {p.probability:.3f}" if p.probabilities else f"{p.path}  {shown}"
+            stream.write(printable(line) + "\n")
 
     def cells(p: Prediction) -> None:
         rows.writerow(
@@ -164,7 +166,8 @@ def _writer(form: Form, stream: IO[str], classes: Sequence[str]) -> Callable[[Pr
         )
 
     def line(p: Prediction) -> None:
-        stream.write(json.dumps(asdict(p), ensure_ascii=False) + "\n")
+        whole = json.dumps(asdict(p), ensure_ascii=False)
+        stream.write((whole if whole.isprintable() else json.dumps(asdict(p))) + "\n")
 
     if form == "csv":
         rows.writerow(["path", "predicted", *(f"p:{c}" for c in classes), "error"])
@@ -198,29 +201,22 @@ def runs_ls(folder: Path, as_json: bool) -> None:
     from zoo_core.runs import find_runs
 
     found = []
+    rows = []
     for run in find_runs(folder):
         try:
-            run.file("summary.json")
-            found.append(run)
-        except ZooError as error:  # one damaged run hides no other
-            click.echo(f"zoo: {printable(str(error))}", err=True)
+            with reading(run.path):
+                s = run.summary
+                names = (s["run"], s["backbone"], s["freeze"]["requested"], s["head"])
+                rows.append((*names, headline(run), f"{s['seconds']['total']:.0f} s"))
+                found.append(s)
+        except ZooError as error:  # the others are still worth a list
+            say(f"zoo: {error}", err=True)
     if as_json:
-        emit([run.summary for run in found])
+        emit(found)
         return
-    rows = [
-        (
-            run.summary["run"],
-            run.summary["backbone"],
-            run.summary["freeze"]["requested"],
-            run.summary["head"],
-            headline(run),
-            f"{run.summary['seconds']['total']:.0f} s",
-        )
-        for run in found
-    ]
     table(("run", "backbone", "freeze", "head", "test side", "time"), rows)
     if not rows:
-        click.echo(f"No finished run in {folder}. Make one with 'zoo finetune'.", err=True)
+        say(f"No finished run in {folder}. Make one with 'zoo finetune'.", err=True)
 
 
 @runs_command.command("show")
@@ -235,9 +231,10 @@ def runs_show(run_folder: Path, as_json: bool) -> None:
     if as_json:
         emit(run.summary)
         return
-    click.echo(run.recipe.to_toml())
-    click.echo(f"Freeze    {run.summary['freeze']['reason']}")
-    print_run(run)
+    say(run.recipe.to_toml())
+    with reading(run.path):
+        say(f"Freeze    {run.summary['freeze']['reason']}")
+        print_run(run)
 
 
 @runs_command.command("diff")
@@ -251,5 +248,6 @@ def runs_diff(first: Path, second: Path, as_json: bool) -> None:
     from zoo_core.runs import Run
 
     a, b = Run(first), Run(second)
-    found = diff(a, b)
-    emit(found.to_json()) if as_json else print_difference(a, b, found)
+    with reading(second):
+        found = diff(a, b)
+        emit(found.to_json()) if as_json else print_difference(a, b, found)
