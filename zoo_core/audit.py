@@ -10,12 +10,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from zoo_core import data, decoding, likeness
+from zoo_core import data, decoding
 from zoo_core.console import Console
 from zoo_core.decoding import POLICY, Facts
-from zoo_core.manifests import Row
 from zoo_core.places import expanded
-from zoo_core.types import ONE_LABEL, Task
+from zoo_core.types import ONE_LABEL, Example, Task
 
 _FEW, _MOST = 10, 0.9  # examples of a class; share of the largest class
 _TINY, _LONG = 32, 10  # pixels of the shorter side; longer side over shorter
@@ -29,17 +28,21 @@ def audit(
     test_share: float = 0.25,
     val_share: float = 0.15,
     console: Console | None = None,
+    judge: Callable[[Task], Mapping[str, Any]] | None = None,
+    page: Path | None = None,
 ) -> dict[str, Any]:
     """Look at every image once and say what is there, as plain data for JSON.
 
     Args:
         source, columns, test_share, val_share: as for `data.scan`; the split is the one a run would use.
+        judge: what else is to be said of the task; see `looking.judge_of`.
+        page: an HTML file to write, with thumbnails.
 
     Returns:
         `source`, `images`, `classes` (label -> counts by side), `files` (counts by kind), `pixels` (least, median and
-        most of width and height), `bytes`, `odd` (what is not plain 8-bit RGB, and what is done with it),
-        `duplicates`, `near_duplicates`, `label_conflicts` (groups of files), `bad` (file -> reason), `skipped`, `notes`
-        and `suspicious` (sentences).
+        most of width and height), `bytes`, `groups` (how many), `odd` (what is not plain 8-bit RGB, and what is done
+        with it), `duplicates`, `near_duplicates`, `label_conflicts` (groups of files), `bad` (file -> reason),
+        `skipped`, `notes` and `suspicious` (sentences), and what `judge` adds.
 
     Raises:
         NoData, BadManifest: as for `data.scan`.
@@ -47,11 +50,9 @@ def audit(
     path = expanded(source)
     seen = data.look_at(path, columns, console)
     task = data.split(path, seen, test_share, val_share)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        facts = dict(pool.map(lambda file: (file, decoding.describe(file)), seen.digests))
-    copies, near = _groups(task, seen)
-    labels = [group for group in (*copies, *near) if len({file["label"] for file in group}) > 1]
-    return {
+    about = of_task(task)
+    facts: Mapping[str, Facts] = about.pop("facts")
+    found: dict[str, Any] = {
         "source": str(path),
         "images": len(task.examples),
         "classes": {
@@ -61,14 +62,38 @@ def audit(
         "files": dict(Counter(f"{f.format} {f.mode}" for f in facts.values()).most_common()),
         "pixels": {side: _spread([getattr(f, side) for f in facts.values()]) for side in ("width", "height")},
         "bytes": sum(os.path.getsize(file) for file in facts),
-        "odd": _odd(facts, seen.rows),
-        "duplicates": copies,
-        "near_duplicates": near,
-        "label_conflicts": labels,
+        **about,
         "bad": dict(seen.bad),
         "skipped": dict(seen.skipped),
         "notes": list(task.notes),
-        "suspicious": list(_suspicious(task, facts, seen.looks)),
+        "suspicious": [*about["suspicious"], *_flat_and_dark(task, facts, seen.looks)],
+        **(judge(task) if judge else {}),
+    }
+    if page:
+        from zoo_core import audit_page
+
+        audit_page.write(found, page, {e.origin: e.path for e in task.examples if e.origin})
+    return found
+
+
+def of_task(task: Task) -> dict[str, Any]:
+    """What can be said of images that were scanned and split, here and in every run.
+
+    Returns:
+        `facts` (path -> what the file is), `odd`, `duplicates`, `near_duplicates`, `label_conflicts`, `groups`,
+        `suspicious`, as `audit` explains them.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        facts = dict(pool.map(lambda e: (e.path, decoding.describe(e.path)), task.examples))
+    copies, near = _groups(task)
+    return {
+        "facts": facts,
+        "odd": _odd(facts, task),
+        "duplicates": copies,
+        "near_duplicates": near,
+        "label_conflicts": [g for g in (*copies, *near) if len({file["label"] for file in g}) > 1],
+        "groups": len({e.group for e in task.examples if e.group}),
+        "suspicious": list(_suspicious(task, facts)),
     }
 
 
@@ -81,12 +106,12 @@ def _spread(values: Sequence[int]) -> list[float]:
     return [min(values), median(values), max(values)] if values else []
 
 
-def _odd(facts: Mapping[str, Facts], rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _odd(facts: Mapping[str, Facts], task: Task) -> list[dict[str, Any]]:
     """Files by what is odd about them, in the order of the policy."""
     files: dict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        for kind in facts[row.path].kinds:
-            files[kind].append(row.origin or row.path)
+    for e in task.examples:
+        for kind in facts[e.path].kinds:
+            files[kind].append(e.origin or e.path)
     return [
         {"kind": kind, "done": done, "count": len(files[kind]), "files": files[kind]}
         for kind, done in POLICY.items()
@@ -94,17 +119,26 @@ def _odd(facts: Mapping[str, Facts], rows: Sequence[Row]) -> list[dict[str, Any]
     ]
 
 
-def _groups(task: Task, seen: data.Seen) -> tuple[list[list[dict[str, str]]], list[list[dict[str, str]]]]:
+def told(task: Task, example: Example) -> dict[str, str]:
+    """An example as plain data."""
+    place = example.origin or example.path
+    return {"path": place, "label": task.text(example), "split": example.split, "digest": example.digest}
+
+
+def _groups(task: Task) -> tuple[list[list[dict[str, str]]], list[list[dict[str, str]]]]:
     """Files that show the same pixels, and files that show nearly the same; each with its label and side."""
     files: dict[str, list[dict[str, str]]] = defaultdict(list)
-    for e, row in zip(task.examples, seen.rows, strict=True):
-        files[e.digest].append({"path": row.origin or row.path, "label": row.label, "split": e.split})
+    for e in task.examples:
+        files[e.digest].append(told(task, e))
+    alike: dict[str, list[str]] = defaultdict(list)
+    for digest, name in sorted(task.alike.items()):
+        if digest in files:
+            alike[name].append(digest)
     copies = [group for group in files.values() if len(group) > 1]
-    near = [[file for digest in group for file in files[digest]] for group in likeness.near(seen.looks)]
-    return copies, near
+    return copies, [[file for digest in group for file in files[digest]] for group in alike.values() if len(group) > 1]
 
 
-def _suspicious(task: Task, facts: Mapping[str, Facts], looks: Mapping[str, str]) -> Iterator[str]:
+def _suspicious(task: Task, facts: Mapping[str, Facts]) -> Iterator[str]:
     """Sentences about what often goes wrong later."""
     sizes = _sizes(task)
     for label, count in sizes.items():
@@ -120,6 +154,11 @@ def _suspicious(task: Task, facts: Mapping[str, Facts], looks: Mapping[str, str]
     long = sum(max(f.width, f.height) > _LONG * min(f.width, f.height) for f in facts.values())
     if long:
         yield f"{long} images are over {_LONG} times as long as wide: a centre crop shows little of them"
+    yield from _telltales(task, facts)
+
+
+def _flat_and_dark(task: Task, facts: Mapping[str, Facts], looks: Mapping[str, str]) -> Iterator[str]:
+    """What only the pixels tell."""
     flat = sum(not looks[e.digest] for e in task.examples)
     if flat:
         yield f"{flat} images are almost one colour"
@@ -127,7 +166,6 @@ def _suspicious(task: Task, facts: Mapping[str, Facts], looks: Mapping[str, str]
     dark = sum(max(decoding.decode(path).tobytes()) < _DARK for path in deep)
     if dark:
         yield f"{dark} images of 16 bit use the lowest 12 bits only and come out almost black: scale them first"
-    yield from _telltales(task, facts)
 
 
 def _telltales(task: Task, facts: Mapping[str, Facts]) -> Iterator[str]:

@@ -248,8 +248,10 @@ def _checked(path: Path) -> dict[str, Any] | None:
     try:
         files = read_json(path / "COMMIT")["files"]
         if all(sha256_file(path / Path(name).name) == sha for name, sha in files.items()):
-            return dict(read_json(path / "state.json"))
-    except (BadJson, OSError, KeyError, TypeError, AttributeError):
+            state = dict(read_json(path / "state.json"))
+            dict(state["about"]), dict(state["at"]), dict(state["watch"]), int(state["average_steps"])
+            return state
+    except (BadJson, OSError, KeyError, TypeError, ValueError, AttributeError):
         if not (path / "COMMIT").exists():
             return None
     put_aside(path)

@@ -187,8 +187,10 @@ def look_at(
 def split(path: Path, seen: Seen, test_share: float, val_share: float) -> Task:
     """The task with a side for every example, and sentences about copies and leaks."""
     given = [row.split for row in seen.rows]
-    examples, notes = split_by_content(seen.examples, given, test_share, val_share, seen.looks)
-    return Task(str(path), seen.classes, examples, seen.bad, seen.skipped, (*seen.notes, *notes), kind=seen.kind)
+    alike: dict[str, str] = {}
+    examples, notes = split_by_content(seen.examples, given, test_share, val_share, seen.looks, alike)
+    told = (*seen.notes, *notes)
+    return Task(str(path), seen.classes, examples, seen.bad, seen.skipped, told, kind=seen.kind, alike=alike)
 
 
 def example_files(sources: Iterable[str | Path], modality: Modality = IMAGE) -> dict[Path, str]:

@@ -38,6 +38,7 @@ from zoo_core.first_look import FirstLook
 from zoo_core.judging import floor_of, judge
 from zoo_core.layers import Registry
 from zoo_core.ledger import check_lost
+from zoo_core.looking import looked_at
 from zoo_core.objective import objective
 from zoo_core.plugins import Plugins
 from zoo_core.progress import Progress
@@ -269,6 +270,8 @@ def finetune(
         judged = judge(builder.target, val, test, floor, recipe.calibrate)
         lost = keeper.figures(model, lambda names: trainer.outputs(model, names)) if keeper else None
         clock.lap("eval")
+        seen = looked_at(task, acts, body, judged.answers, builder.target)
+        clock.lap("audit")
 
         summary = {
             "run": out.name,
@@ -290,7 +293,7 @@ def finetune(
             "schedule": asdict(trainer.schedule)
             | {"epochs_run": len(history), "best_epoch": _best(history), "collapses": trainer.collapses[:]},
             "device": str(trainer.where),
-            "data": data.facts(task),
+            "data": data.facts(task) | {"leaks": seen["leaks"]},
             **judged.figures,
             "learning_curve": curve,
             "frozen_digest_before": before,
@@ -308,7 +311,7 @@ def finetune(
         decided |= {"head": head, "evidence": told(task.evidence)}
         decided |= {"reader": body.reader.state(), "calibration": asdict(judged.calibration)}
         decided |= {"second": second.save(writer.folder)} if second else {}
-        writer.write(recipe, model, task, history, judged.answers, summary, decided)
+        writer.write(recipe, model, task, history, judged.answers, summary, decided, seen)
         run = writer.open(plugins)
         verify(run, task.split("test"), judged.answers)
         clock.lap("save")
@@ -376,7 +379,7 @@ def _best(history: list[dict[str, Any]]) -> int:
 
 def _report(run: Run, summary: dict[str, Any], task: Task, console: Console) -> None:
     """The run's page; whatever goes wrong with it must not cost a trained model."""
-    places = {e.origin: e.path for e in task.split("test") if e.origin}
+    places = {e.origin: e.path for e in task.examples if e.origin}
     try:
         report.write(run, run.path / REPORT, summary, places)
     except Exception as error:

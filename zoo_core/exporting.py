@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo_core import answered, chat_export, model_card, run_files
 from zoo_core.console import Console
-from zoo_core.errors import ExportFailed, FolderExists, NotExportable, UsageError, ZooError, near, shown
+from zoo_core.errors import ExportFailed, FolderExists, NotExportable, UsageError, ZooError, near, printable, shown
 from zoo_core.export_formats import FORMS, Answer
 from zoo_core.files import publishing_folder, read_json, sha256_file, write_json, write_text
 from zoo_core.sealed import is_sealed, seal
@@ -108,7 +108,7 @@ def checked(folder: Path) -> dict[str, Any]:
         found = sha256_file(inside[name]) if name in inside else "nothing"
         if found != expected:
             said = f"{MANIFEST} says {shown(expected)}"
-            raise ExportFailed(f"{folder}: {shown(name)} has sha256 {found}, but {said}. Export it again.")
+            raise ExportFailed(f"{folder}: {printable(name)} has sha256 {found}, but {said}. Export it again.")
     return dict(manifest)
 
 

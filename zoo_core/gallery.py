@@ -84,6 +84,21 @@ def picture(pixels: Tensor) -> str:
     return _uri(image, "JPEG", quality=82)
 
 
+def thumbnail(path: str | Path, digest: str) -> str:
+    """A file as the data URI of a small JPEG; empty where it is not there any more, or is another one."""
+    from zoo_core import decoding
+
+    try:
+        image = decoding.decode(path)
+    except (ZooError, OSError, ValueError):
+        return ""
+    if decoding.content_digest(image) != digest:
+        return ""
+    image = image.convert("RGB")
+    image.thumbnail((_SIDE, _SIDE))
+    return _uri(image, "JPEG", quality=82)
+
+
 def heat(cam: np.ndarray) -> str:
     """Values [h, w] in [0, 1] as the data URI of a transparent PNG; the browser enlarges it smoothly."""
     from PIL import Image

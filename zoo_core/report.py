@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo_core import answered as answers
-from zoo_core import curves, gallery, learning_curve, resolution, trade_off
+from zoo_core import audit_page, curves, doubts, gallery, learning_curve, resolution, run_files, trade_off
 from zoo_core.card import is_permissive
 from zoo_core.errors import ZooError, printable
 from zoo_core.files import parse_json, read_json, write_text
@@ -58,6 +58,7 @@ def facts(run: Run, summary: Mapping[str, Any], places: Mapping[str, str]) -> di
     """Everything the template shows."""
     predictor, missing = _predictor(run)
     plan, found = run.plan, answers.read(run)
+    seen = run_files.read(run.file("audit.json"))
     stages = _stages(run, plan, predictor)
     names = [stage["name"] for stage in stages]
     figure, by_class = curves.by_class(run, found)
@@ -93,6 +94,10 @@ def facts(run: Run, summary: Mapping[str, Any], places: Mapping[str, str]) -> di
         "wrong": wrong,
         "right": gallery.right(run, found, places, predictor),
         "missing": missing,
+        "looked": audit_page.sections(seen, places),
+        "leaks": doubts.leak_sentence(summary["data"].get("leaks"), *_first(run)),
+        "odd": seen.get("odd", []),
+        "telling": seen.get("suspicious", []),
         "unseen": len(wrong) - gallery.pictured(wrong) if run.modality.name == "image" else 0,
         "seconds": _seconds(summary["seconds"]),
         "facets": _facets(run.card),
@@ -163,9 +168,15 @@ def _stages(run: Run, plan: dict[str, Any], predictor: Predictor | None) -> list
     ]
 
 
+def _first(run: Run) -> tuple[str, str]:
+    """Name and key of the first figure."""
+    key, name = next(iter(run.target.figures.items()))
+    return name, key
+
+
 def _headline(run: Run) -> dict[str, Any]:
     """The first figure with its interval."""
-    key, name = next(iter(run.target.figures.items()))
+    name, key = _first(run)
     value, interval = run.metrics[key], _interval(run.metrics, key)
     return {"name": name, "value": value, "interval": interval, "percent": run.target.kind in ONE_LABEL}
 

@@ -351,8 +351,14 @@ class RunWriter:
         probabilities: Any,
         summary: dict[str, Any],
         decided: dict[str, Any],
+        seen: Mapping[str, Any],
     ) -> None:
-        """All files but `COMMIT`; `decided` is what else the plan says: numbers, cache, width of the head's input."""
+        """All files but `COMMIT`.
+
+        Args:
+            decided: what else the plan says: numbers, cache, width of the head's input.
+            seen: what `looking.looked_at` found in the data.
+        """
         from zoo_core import targets, tensors
 
         body, plan = model.backbone, model.plan
@@ -366,8 +372,8 @@ class RunWriter:
         write_json(self.folder / "plan.json", asdict(plan) | frozen | {"schedule": summary["schedule"]} | decided)
         write_json(self.folder / "labels.json", targets.written(model.builder.target))
         tested = {"tested": [e.digest for e in task.split("test")]}  # in the order of predictions.csv
-        seen = {k: summary["data"][k] for k in ("bad", "skipped", "notes", "counts")}
-        write_json(self.folder / "audit.json", seen | tested)
+        facts = {k: summary["data"][k] for k in ("bad", "skipped", "notes", "counts")}
+        write_json(self.folder / "audit.json", {**facts, **seen, **tested})
         write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in history))
         write_json(self.folder / "summary.json", summary)
         cuts = decided["calibration"]["thresholds"] if task.kind == "multi-label" else ()

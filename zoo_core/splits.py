@@ -26,6 +26,7 @@ def split_by_content(
     test_share: float,
     val_share: float,
     looks: Mapping[str, str] | None = None,
+    near: dict[str, str] | None = None,
 ) -> tuple[tuple[Example, ...], list[str]]:
     """Keep the user's sides, cut the missing ones out of the training side, class by class.
 
@@ -33,11 +34,14 @@ def split_by_content(
         given: the side that the user chose for each example, where they did.
         test_share, val_share: of the examples of a class that the user did not put on another side.
         looks: content digest -> look, to keep near copies together.
+        near: gets content digest -> name of its group of near copies, where it has one.
 
     Returns:
         The examples with their sides, and sentences for the user.
     """
-    near, notes = near_copies(examples, looks or {})
+    groups, notes = near_copies(examples, looks or {})
+    near = {} if near is None else near
+    near.update(groups)
     sides: list[Split] = [side or "train" for side in given]
     has = {side for side in given if side}
     if has:

@@ -231,6 +231,7 @@ class Task:
         notes: sentences for the user about how the data was read.
         evidence: for a freeze strategy that asks for it with a method `trials`.
         kind: what is to be predicted.
+        alike: content digest -> name of its group of near copies, for those that have any.
     """
 
     source: str
@@ -241,6 +242,7 @@ class Task:
     notes: tuple[str, ...] = ()
     evidence: Evidence | None = None
     kind: Kind = "single-label"
+    alike: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n_outputs(self) -> int:

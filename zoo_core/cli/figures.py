@@ -60,13 +60,15 @@ def headline(run: Run) -> str:
 
 def _lines(run: Run) -> dict[str, str]:
     """What is said below the table, by its first word; empty lines are left out."""
-    from zoo_core import ensembles, learning_curve, resolution
+    from zoo_core import doubts, ensembles, learning_curve, resolution
 
     summary = run.summary
+    key, name = next(iter(run.target.figures.items()))
     seconds, cache, rival = summary["seconds"], summary["cache"], summary["resolution"]
     parts = ", ".join(f"{k} {v:.1f}" for k, v in seconds.items() if k != "total")
     return {
         "Warning": resolution.sentence(rival, baseline_name(run, rival["rival"]), rival["unit"], run.modality.plural),
+        "Leaks": doubts.leak_sentence(summary["data"].get("leaks"), name, key),
         "Learning": learning_curve.sentence(summary["learning_curve"]),
         "Repeats": _repeats(summary.get("repeats")),
         "Calibrate": _calibration(summary["calibration"]),
