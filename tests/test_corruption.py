@@ -14,7 +14,7 @@ import pytest
 import torch
 from test_every_operation import checkpoint
 
-from zoo_core import answered, bundling, data, exporting, files, members, pins, tensors, upkeep, weights
+from zoo_core import answered, bundling, exporting, files, members, pins, scan_notes, tensors, upkeep, weights
 from zoo_core.card import Source
 from zoo_core.checkpoints import Memory
 from zoo_core.entries import read_entry_folder
@@ -58,9 +58,9 @@ def about(plugins, make):
 def scan(plugins, make):
     """What scans saw."""
     for number in range(2):
-        text = f'{{"{number:064}": ["{number + 1:064}", "look"]}}'
+        text = f'{{"{number:064}": ["{number + 1:064}", "=a{number}"]}}'
         files.publish_object(Path("stored"), "", ".json", lambda temp, text=text: temp.write_text(text))
-    return lambda: data._notes(Path("stored"))
+    return lambda: scan_notes.read(Path("stored"))
 
 
 def member(plugins, make):

@@ -22,7 +22,8 @@ from zoo_core.exporting import export
 from zoo_core.layers import cards_of, entry_folder, load_registry, user_file
 from zoo_core.progress import Progress
 from zoo_core.registering import publish_card, unregister
-from zoo_core.runs import Run, RunWriter
+from zoo_core.run_writer import RunWriter
+from zoo_core.runs import Run
 from zoo_core.shelves import Row, Shelf, publish
 from zoo_core.unfinished import Unfinished
 

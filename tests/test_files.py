@@ -36,7 +36,7 @@ def test_json_size_is_bounded(tmp_path):
     path = tmp_path / "big.json"
     with open(path, "wb") as file:
         file.truncate(files.MAX_JSON_BYTES + 1)
-    with pytest.raises(BadJson, match=r"big\.json is larger than 64 MiB"):
+    with pytest.raises(BadJson, match=r"big\.json cannot be read as JSON: it is larger than 64 MiB"):
         files.read_json(path)
 
 

@@ -147,8 +147,11 @@ def test_where_the_head_stands():
 @pytest.mark.parametrize(
     ("make_one", "message"),
     [
-        (lambda: heads.Cosine(scale=0), "cosine:scale=0: expected more than 0. Type --head cosine:scale=10"),
-        (lambda: heads.Attentive(queries=0), "attentive:queries=0: expected 1 or more"),
+        (
+            lambda: heads.Cosine(scale=0),
+            "cosine:scale=0: expected more than 0, under a million. Type",
+        ),
+        (lambda: heads.Attentive(queries=0), "attentive:queries=0: expected 1 to 1024"),
         (lambda: instance_heads.Knn(k=0), "knn: got k=0 .*Type --head knn:k=20"),
         (lambda: instance_heads.Knn(temperature=0.0), "temperature=0; expected 1 or more, and more than 0"),
     ],

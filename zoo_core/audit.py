@@ -13,6 +13,7 @@ from typing import Any
 from zoo_core import data, decoding
 from zoo_core.console import Console
 from zoo_core.decoding import POLICY, Facts
+from zoo_core.errors import ZooError
 from zoo_core.places import expanded
 from zoo_core.types import ONE_LABEL, Example, Task
 
@@ -84,7 +85,7 @@ def of_task(task: Task) -> dict[str, Any]:
         `suspicious`, as `audit` explains them.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        facts = dict(pool.map(lambda e: (e.path, decoding.describe(e.path)), task.examples))
+        facts = {path: found for path, found in pool.map(_fact, task.examples) if found}
     copies, near = _groups(task)
     return {
         "facts": facts,
@@ -95,6 +96,14 @@ def of_task(task: Task) -> dict[str, Any]:
         "groups": len({e.group for e in task.examples if e.group}),
         "suspicious": list(_suspicious(task, facts)),
     }
+
+
+def _fact(example: Example) -> tuple[str, Facts | None]:
+    """What a file is; nothing where it is not there any more."""
+    try:
+        return example.path, decoding.describe(example.path)
+    except (ZooError, OSError):
+        return example.path, None
 
 
 def _sizes(task: Task) -> dict[str, int]:
@@ -110,7 +119,7 @@ def _odd(facts: Mapping[str, Facts], task: Task) -> list[dict[str, Any]]:
     """Files by what is odd about them, in the order of the policy."""
     files: dict[str, list[str]] = defaultdict(list)
     for e in task.examples:
-        for kind in facts[e.path].kinds:
+        for kind in facts[e.path].kinds if e.path in facts else ():
             files[kind].append(e.origin or e.path)
     return [
         {"kind": kind, "done": done, "count": len(files[kind]), "files": files[kind]}
@@ -178,7 +187,8 @@ def _telltales(task: Task, facts: Mapping[str, Facts]) -> Iterator[str]:
     for what, tell in told.items() if task.kind in ONE_LABEL else ():
         found: dict[int, set[str]] = defaultdict(set)
         for e in task.examples:
-            found[e.label].add(tell(facts[e.path]))
+            if e.path in facts:
+                found[e.label].add(tell(facts[e.path]))
         for label, values in found.items():
             others = set().union(*(v for other, v in found.items() if other != label))
             if (

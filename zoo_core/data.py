@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from zoo_core import decoding, labels, manifests, shards
+from zoo_core import decoding, labels, manifests, scan_notes, shards
 from zoo_core.console import Console
-from zoo_core.errors import BadExample, BadJson, BadOption, NoData, TooFewExamples, shown
-from zoo_core.files import check_plain, publish_object, put_aside, read_json, sha256_file
+from zoo_core.errors import BadExample, BadOption, NoData, TooFewExamples, shown
+from zoo_core.files import check_plain, sha256_file
 from zoo_core.manifests import SIDES, Listing, Row
 from zoo_core.modalities import CHAT, IMAGE, Modality
 from zoo_core.places import cache_folder, expanded
@@ -28,9 +25,6 @@ from zoo_core.types import ONE_LABEL, Example, Kind, Split, Task
 KINDS = (
     "a folder of class folders, a table (CSV, TSV, JSONL or Parquet with path,label), tar shards, or a saved dataset"
 )
-
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-_LOOK = re.compile(r"(|=[0-9a-f]+|[A-Za-z0-9+/]{216})")  # none, of a text, of an image
 
 
 class Ahead(Protocol):
@@ -312,7 +306,7 @@ def _look(
     What was seen before comes from the notes in the cache, by the file's own sha256.
     """
     folder = cache_folder() / "scan" / modality.version
-    notes = _notes(folder)
+    notes = scan_notes.read(folder)
     shas = _ahead(rows, console, modality, ahead, notes, folder) if ahead else {}
     fresh: dict[str, tuple[str, str]] = {}
 
@@ -346,7 +340,7 @@ def _look(
                     fresh[detail] = content
             else:
                 bad[_plain(row.origin or row.path)] = detail
-    _note(folder, fresh)
+    scan_notes.add(folder, fresh)
     return good, bad
 
 
@@ -380,37 +374,9 @@ def _ahead(
             ahead(list(unseen.values()), found)
     finally:  # Ctrl-C, too: what was seen is seen
         fresh = {shas[path]: content for path, content in found.items()}
-        _note(folder, fresh)
+        scan_notes.add(folder, fresh)
     notes.update(fresh)
     return shas
-
-
-def _note(folder: Path, fresh: Mapping[str, tuple[str, str]]) -> None:
-    """Write down what was seen."""
-    if fresh:
-        publish_object(folder, "", ".json", lambda temp: temp.write_text(json.dumps(fresh)))
-
-
-def _notes(folder: Path) -> dict[str, tuple[str, str]]:
-    """What earlier scans saw, by the file's sha256; of damaged notes the images are simply looked at again."""
-    notes: dict[str, tuple[str, str]] = {}
-    for file in folder.glob("*.json"):
-        with suppress(OSError):  # pruned, or put aside by another process
-            found = _noted(file) if sha256_file(file) == file.stem else None
-            if found is None:
-                put_aside(file)
-            notes |= found or {}
-    return notes
-
-
-def _noted(file: Path) -> dict[str, tuple[str, str]] | None:
-    """What one scan saw; None for what no scan wrote."""
-    try:
-        found = {sha: (content, look) for sha, (content, look) in read_json(file).items()}
-    except (BadJson, ValueError, TypeError, AttributeError):
-        return None
-    whole = all(_DIGEST.fullmatch(str(content)) and _LOOK.fullmatch(str(look)) for content, look in found.values())
-    return found if whole else None
 
 
 def _plain(name: str) -> str:

@@ -47,7 +47,8 @@ from zoo_core.regimes import thinned
 from zoo_core.reopened import verify
 from zoo_core.repeats import joined
 from zoo_core.run_files import reading
-from zoo_core.runs import REPORT, Run, RunWriter, fingerprints
+from zoo_core.run_writer import RunWriter, fingerprints
+from zoo_core.runs import REPORT, Run
 from zoo_core.targets import Target
 from zoo_core.trainer import Kept, Trainer, kept_at
 from zoo_core.types import Evidence, FreezePlan, Split, Task

@@ -248,7 +248,7 @@ def read(stored: Mapping[str, Any]) -> Target:
             raise ValueError(f"numbers of spread {std}")
         return Number(mean, std)
     classes = stored["classes"]
-    if not isinstance(classes, list) or not classes or not all(isinstance(c, str) for c in classes):
+    if not isinstance(classes, list | tuple) or not classes or not all(isinstance(c, str) for c in classes):
         raise ValueError("the classes are no list of names")
     if len(set(classes)) < len(classes):
         raise ValueError("a class is named twice")
