@@ -24,7 +24,6 @@ soak: install  ## kill 200 runs at random, go on from every checkpoint of every 
 fuzz: install  ## 10,000 random registry and card files (minutes)
 	$(BIN)/python tests/attacks/fuzz.py
 
-.PHONY: attacks
 attacks: install  ## every hostile input against every command (minutes), and 10,000 random files for every reader
 	$(BIN)/python -m pytest tests/test_attacks.py -k registry
 	$(BIN)/python tests/attacks/beyond.py

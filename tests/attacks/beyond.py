@@ -2,7 +2,7 @@
 
     python tests/attacks/beyond.py            # a line each, and the totals: inputs, escapes, tracebacks
     python tests/attacks/beyond.py csv-|tar-  # those whose names begin so
-    python tests/attacks/beyond.py '' 1 8     # the most telling line of every eighth, as the everyday tests do
+    python tests/attacks/beyond.py '' 1 16    # the most telling line of every sixteenth, as the everyday tests do
 
 Each input is put into a project of its own with six photos and a finished run, beside bait; then what a user would
 type is run in this process. An audit hook sees what leaves the project; memory and time are limited.
