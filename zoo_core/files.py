@@ -283,10 +283,10 @@ def small_text(path: Path, most_bytes: int) -> str:
     Raises:
         OSError, ValueError: it is missing, larger, not UTF-8, or no plain file: a pipe or a device may never end.
     """
-    check_plain(path)
+    size = check_plain(path)
     with open(path, "rb") as file:
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
+        content = file.read(min(size, most_bytes) + 1)  # not most_bytes: so much memory would be made ready
+    if max(size, len(content)) > most_bytes:
         raise ValueError(f"it is larger than {most_bytes >> 20} MiB; expected a small text file")
     return content.decode("utf-8")
 

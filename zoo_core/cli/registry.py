@@ -145,7 +145,8 @@ def _print_columns(rows: list[tuple[str, ...]]) -> None:
         table(_HEADINGS, rows, whole="backbone")
         return
     widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in [_HEADINGS, *rows]]
+    form = "  ".join(f"%-{width}s" for width in widths)
+    lines = [(form % row).rstrip() for row in [_HEADINGS, *rows]]
     if sys.stdout.isatty():
         import shutil
 
@@ -245,9 +246,9 @@ def _row(name: str, entry: dict[str, Any], providers: Container[str]) -> tuple[s
     return (
         name,
         _millions(entry.get("parameters", 0)),
-        "x".join(map(str, size[1:])) if modality == "image" else modality,
+        f"{size[1]}x{size[2]}" if modality == "image" else modality,
         printable(weights.get("licence") or "unknown"),
-        ", ".join([facets.get(facet, {}).get("mark", "unknown") for facet in FACETS]),
+        ", ".join([facets[facet].get("mark", "unknown") if facet in facets else "unknown" for facet in FACETS]),
         "closed" if is_closed(entry) else "yes" if entry["provider"] in providers else _pip_line(entry),
     )
 
