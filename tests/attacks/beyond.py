@@ -53,12 +53,12 @@ def all_attacks() -> Iterator[Attack]:
     import names
     import pictures
     import recipes
-    import runs
+    import run_folders
     import stores
     import tables
     import weights
 
-    for module in (recipes, runs, weights, tables, names, pictures, stores):
+    for module in (recipes, run_folders, weights, tables, names, pictures, stores):
         yield from module.attacks()
 
 
