@@ -10,7 +10,6 @@ minutes. That changes none of its figures, which is checked first with a short r
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from loops import MODULES, export, sample
-from measure import HERE, finetune, run, table
+from measure import HERE, finetune, printed, run, table
 
 
 def main() -> None:
@@ -29,11 +28,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--freeze", default="head-only")
     options = parser.parse_args()
-    rows = []
-    for row in measure(**vars(options)):
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-    print("\n" + section(rows))
+    print("\n" + section(printed(measure(**vars(options)))))
 
 
 def measure(

@@ -30,6 +30,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: th
 
 import datasets
 import numpy as np
+from measure import done
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -323,17 +324,6 @@ def named_stamps() -> list[datasets.Image]:
 
 AMBIGUOUS = {"mouse", "bow", "crane", "balloon"}
 """Words that mean one thing in ImageNet and another as a stamp."""
-
-
-def done(path: Path) -> set[str]:
-    """Keys of finished cells; a half-written last line is none."""
-    keys = set()
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            keys.add(json.loads(line)["key"])
-        except (ValueError, KeyError):
-            continue
-    return keys
 
 
 def main(arguments: Sequence[str]) -> None:

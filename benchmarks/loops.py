@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import random
 import statistics
 import sys
@@ -22,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from measure import BACKBONE, HERE, finetune, peak_memory, run, table
+from measure import BACKBONE, HERE, finetune, peak_memory, printed, run, table
 
 LOOPS = {
     "plain": ["timm_loop.py"],
@@ -61,11 +60,7 @@ def main() -> None:
     parser.add_argument("--loops", nargs="*", default=["plain", "tuned"], help=f"any of {', '.join(LOOPS)}")
     parser.add_argument("--python", default=sys.executable, help="of an environment that has the loops' libraries")
     options = parser.parse_args()
-    rows = []
-    for row in measure(**vars(options)):
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-    print("\n" + section(rows))
+    print("\n" + section(printed(measure(**vars(options)))))
 
 
 def measure(

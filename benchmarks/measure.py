@@ -9,7 +9,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,26 @@ def machine() -> str:
         name = next((row.split(":")[1].strip() for row in info.read_text().splitlines() if "model name" in row), name)
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
     return f"{name}, {os.cpu_count()} cores{gpu}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def printed(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a measurement, each printed as a JSON line as soon as it is there."""
+    found = []
+    for row in rows:
+        found.append(row)
+        print(json.dumps(row), flush=True)
+    return found
+
+
+def done(path: Path) -> set[str]:
+    """Keys of finished cells; a half-written last line is none."""
+    keys = set()
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            keys.add(json.loads(line)["key"])
+        except (ValueError, KeyError):
+            continue
+    return keys
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

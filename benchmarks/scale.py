@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import random
 import sys
 import tempfile
@@ -20,18 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from loops import ONE_BATCH
-from measure import finetune, peak_memory, table
+from measure import finetune, peak_memory, printed, table
 
 
 def main() -> None:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[1000, 10_000])
-    rows = []
-    for row in measure(parser.parse_args().images):
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-    print("\n" + section(rows))
+    print("\n" + section(printed(measure(parser.parse_args().images))))
 
 
 def measure(counts: Sequence[int] = (1000, 10_000)) -> Iterator[dict[str, Any]]:

@@ -27,6 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: th
 import datasets
 import numpy as np
 import torch
+from measure import done
 from torch import Tensor
 
 from zoo_core import api, components, data, fit, solvers
@@ -253,17 +254,6 @@ def _answers_of(cell: Cell) -> Path:
     folder = cache_folder().absolute() / "benchmarks" / "answers"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{cell.key}.npy"
-
-
-def done(path: Path) -> set[str]:
-    """Keys of finished cells; a half-written last line is none."""
-    keys = set()
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            keys.add(json.loads(line)["key"])
-        except (ValueError, KeyError):
-            continue
-    return keys
 
 
 def main(arguments: Sequence[str]) -> None:

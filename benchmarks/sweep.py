@@ -7,7 +7,6 @@ Both from an empty cache, whole processes, 20 epochs; then the sweep again from 
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,18 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from loops import sample
-from measure import BACKBONE, finetune, run, table
+from measure import BACKBONE, finetune, printed, run, table
 
 HEADS = ("linear", "linear:label_smoothing=0.1", "cosine", "mlp:hidden=64", "mlp:hidden=128")
 
 
 def main() -> None:
     """Run, print."""
-    rows = []
-    for row in measure():
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-    print("\n" + section(rows))
+    print("\n" + section(printed(measure())))
 
 
 def measure(rounds: int = 2, epochs: int = 20, train: int = 1968, test: int = 656) -> Iterator[dict[str, Any]]:
