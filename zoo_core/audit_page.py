@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from zoo_core import page_template
 from zoo_core.errors import printable
 from zoo_core.files import write_text
 from zoo_core.gallery import thumbnail
@@ -60,22 +60,8 @@ def sections(found: Mapping[str, Any], places: Mapping[str, str] | None = None) 
 
 def write(found: Mapping[str, Any], out: Path, places: Mapping[str, str]) -> None:
     """Publish the page of an audit."""
-    text = _template().render(a=found, sections=sections(found, places))
+    text = page_template.of("audit.html").render(a=found, sections=sections(found, places))
     write_text(out, "\n".join(map(printable, text.split("\n"))))
-
-
-@cache
-def _template() -> Any:
-    from jinja2 import Environment, StrictUndefined
-
-    text = Path(__file__).with_name("audit.html").read_text(encoding="utf-8")
-    return Environment(
-        autoescape=True, undefined=StrictUndefined, finalize=_finalize, trim_blocks=True, lstrip_blocks=True
-    ).from_string(text)
-
-
-def _finalize(value: Any) -> Any:
-    return printable(value) if type(value) is str else value
 
 
 def _files(row: Any, places: Mapping[str, str]) -> list[dict[str, str]]:

@@ -313,10 +313,7 @@ def _look(
     def one(row: Row) -> tuple[Row, tuple[str, str] | None, str]:
         try:
             row.path.encode()  # a name that is no UTF-8 cannot be written into a run
-            size = check_plain(Path(row.path))
-            if not 0 < size <= decoding.MAX_BYTES:  # devices say that they are empty, and never end
-                too_large = f"{size} bytes, more than {decoding.MAX_BYTES}"
-                return row, None, too_large if size else f"not a readable {modality.name}: empty file"
+            _check_size(row.path, modality)
             sha = shas.get(row.path) or sha256_file(Path(row.path))
             if sha in notes:
                 return row, notes[sha], sha
@@ -344,6 +341,15 @@ def _look(
     return good, bad
 
 
+def _check_size(path: str, modality: Modality) -> None:
+    """Before a file is read: devices say that they are empty, and never end. Raises `BadExample`, OSError."""
+    size = check_plain(Path(path))
+    if not size:
+        raise BadExample(f"not a readable {modality.name}: empty file")
+    if size > decoding.MAX_BYTES:
+        raise BadExample(f"{size} bytes, more than {decoding.MAX_BYTES}")
+
+
 def _ahead(
     rows: Sequence[Row],
     console: Console,
@@ -357,9 +363,9 @@ def _ahead(
     def sha_of(row: Row) -> str:
         try:
             row.path.encode()
-            readable = 0 < check_plain(Path(row.path)) <= decoding.MAX_BYTES
-            return sha256_file(Path(row.path)) if readable else ""
-        except (OSError, ValueError):
+            _check_size(row.path, modality)
+            return sha256_file(Path(row.path))
+        except (BadExample, OSError, ValueError):
             return ""
 
     shas: dict[str, str] = {}

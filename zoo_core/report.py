@@ -5,12 +5,21 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo_core import answered as answers
-from zoo_core import audit_page, curves, doubts, gallery, learning_curve, resolution, run_files, trade_off
+from zoo_core import (
+    audit_page,
+    curves,
+    doubts,
+    gallery,
+    learning_curve,
+    page_template,
+    resolution,
+    run_files,
+    trade_off,
+)
 from zoo_core.card import is_permissive
 from zoo_core.errors import ZooError, printable
 from zoo_core.files import parse_json, read_json, write_text
@@ -50,7 +59,7 @@ def write(
 
 def page(run: Run, summary: Mapping[str, Any], places: Mapping[str, str]) -> str:
     """The page as HTML. What is no longer there (moved images, missing weights) is left out, and said."""
-    text: str = _template().render(facts(run, summary, places))
+    text: str = page_template.of("report.html").render(facts(run, summary, places))
     return "\n".join(map(printable, text.split("\n")))  # whatever a name holds: it neither turns nor hides a line
 
 
@@ -129,21 +138,6 @@ def baseline_name(run: Run, baseline: str) -> str:
     if baseline == "majority" and run.target.kind in ("multi-label", "regression"):
         return "mean of the training side"
     return NAMES[baseline]
-
-
-@cache
-def _template() -> Any:
-    from jinja2 import Environment, StrictUndefined
-
-    text = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
-    return Environment(
-        autoescape=True, undefined=StrictUndefined, finalize=_finalize, trim_blocks=True, lstrip_blocks=True
-    ).from_string(text)
-
-
-def _finalize(value: Any) -> Any:
-    """Control and direction characters in names are spelled out; markup of ours is left alone."""
-    return printable(value) if type(value) is str else value
 
 
 def _predictor(run: Run) -> tuple[Predictor | None, str]:

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from zoo_core.errors import BadText
-from zoo_core.files import check_plain
+from zoo_core.errors import BadText, WeightsMissing
+from zoo_core.files import check_plain, sha256_file
+
+if TYPE_CHECKING:
+    from zoo_core.card import Source
 
 VERSION = "utf8-1"
 """Version of `decode`; part of every cache key."""
@@ -57,3 +62,30 @@ def look(text: str) -> str:
     """
     words = " ".join(_WORD.findall(text.casefold()))
     return f"={hashlib.sha256(words.encode()).hexdigest()[:32]}" if words else ""
+
+
+def tokenizer_file(source: Source | None, card: str, files: str = "its tokenizer.json") -> Path:
+    """Where a card's tokenizer lies.
+
+    Args:
+        files: what may be put beside the weights in its place, in words.
+
+    Raises:
+        WeightsMissing: it is not on this machine.
+    """
+    from zoo_core import weights
+
+    path = weights.locate(source) if source else None
+    if path is None:
+        where = source.uri if source else "its card names none"
+        raise WeightsMissing(
+            f"the tokenizer of {card} ({where}) is not on this machine. Type: zoo pull {card}, "
+            f"or put {files} beside the weights."
+        )
+    return path
+
+
+@cache
+def tokenizer_digest(path: Path) -> str:
+    """sha256 (hex) of a tokenizer's file, read once in a process."""
+    return sha256_file(path)

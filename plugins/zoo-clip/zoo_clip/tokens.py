@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from zoo_core import BadCard, BadOption, Source, TextInput, WeightsMismatch, WeightsMissing, texts, weights
+from zoo_core import BadCard, BadOption, Source, TextInput, WeightsMismatch, WeightsMissing, texts
 
 _CLEAN = ("canonicalize", "lower", "whitespace")
 _OPTIONS: dict[str, tuple[Any, ...]] = {"clean": _CLEAN, "strip_sep_token": (True, False)}
@@ -40,7 +39,7 @@ class Tokens:
 
     def about(self) -> dict[str, Any]:
         options = {key: self.about_text.get(key) for key in ("tokenizer_kwargs", "tokenizer_mode")}
-        found = {"decoder": texts.VERSION, "tokenizer": _digest(self.file), "options": options}
+        found = {"decoder": texts.VERSION, "tokenizer": texts.tokenizer_digest(self.file), "options": options}
         return found | {"text": {k: v for k, v in asdict(self.spec).items() if k != "tokenizer"}}
 
     def read(self, path: str, row: str = "") -> Tensor:
@@ -91,14 +90,7 @@ class Tokens:
         Raises:
             WeightsMissing: it is not on this machine.
         """
-        path = weights.locate(self.source) if self.source else None
-        if path is None:
-            where = self.source.uri if self.source else "its card names none"
-            raise WeightsMissing(
-                f"the tokenizer of {self.card} ({where}) is not on this machine. Type: zoo pull {self.card}, "
-                "or put its tokenizer.json and tokenizer_config.json beside the weights."
-            )
-        return path
+        return texts.tokenizer_file(self.source, self.card, "its tokenizer.json and tokenizer_config.json")
 
     @property
     def several_files(self) -> bool:
@@ -161,8 +153,3 @@ def plain_options(about: Mapping[str, Any], card: str) -> dict[str, Any]:
 
 def _strings(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(part, str) for part in value)
-
-
-@cache
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from zoo_core import BadOption, Source, TextInput, WeightsMissing, texts, weights
+from zoo_core import BadOption, Source, TextInput, texts
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -45,7 +45,12 @@ class Tokens:
 
     def about(self) -> dict[str, Any]:
         spec = {k: v for k, v in asdict(self.spec).items() if k != "tokenizer"}
-        return {"decoder": texts.VERSION, "text": spec, "floor": self.floor, "tokenizer": _digest(self.file)}
+        return {
+            "decoder": texts.VERSION,
+            "text": spec,
+            "floor": self.floor,
+            "tokenizer": texts.tokenizer_digest(self.file),
+        }
 
     def read(self, path: str, row: str = "") -> Pair:
         return self.encode(texts.decode(path))
@@ -123,14 +128,7 @@ class Tokens:
         Raises:
             WeightsMissing: it is not on this machine.
         """
-        path = weights.locate(self.source) if self.source else None
-        if path is None:
-            where = self.source.uri if self.source else "its card names none"
-            raise WeightsMissing(
-                f"the tokenizer of {self.card} ({where}) is not on this machine. Type: zoo pull {self.card}, "
-                "or put its tokenizer.json beside the weights."
-            )
-        return path
+        return texts.tokenizer_file(self.source, self.card)
 
     def _padded(self, value: tuple[Tensor, ...], length: int) -> tuple[Tensor, ...]:
         """Every part [B, L, ...] filled up to `length`: ids with the padding's, all else with zeros."""
@@ -161,13 +159,6 @@ def _tokenizer(path: Path, length: int | None) -> Tokenizer:
     if length is not None:
         found.enable_truncation(length)
     return found
-
-
-@cache
-def _digest(path: Path) -> str:
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _rounded(length: int, most: int) -> int:
